@@ -1,0 +1,61 @@
+"""The seam between a child and its measurement: what an evaluator is given, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from population.evaluation import Evaluation, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The part of one machine that an evaluation may use, exclusively, until it returns."""
+
+    cpus: tuple[int, ...]
+    """Logical CPU numbers; the server is pinned to all but the last, the client to the last, when there are two or more."""
+    gpus: tuple[str, ...] = ()
+    """Device indices or UUIDs for CUDA_VISIBLE_DEVICES."""
+    scratch: Path
+    """Private writable folder, removed by whoever granted the lease."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationTask:
+    """One evaluation of one working tree. Frozen and picklable."""
+
+    candidate: str
+    workspace: Path
+    """The candidate's files, without a git folder."""
+    target: Path
+    """The run's snapshot of the target."""
+    trace_seed: int
+    """Fixes arrival times, lengths and sharing: one value for all evaluations of a run, another for the held-out trace."""
+    content_seed: int
+    """Draws the prompts' contents: fresh for every evaluation, never shown to the candidate."""
+    bar: tuple[tuple[float, ...], ...] = ()
+    """Pessimistic costs (log, minimised) of the front: once the optimistic costs of this candidate are dominated by one of
+    them, further repeats are skipped (racing). Empty: never skip."""
+    repeats: int | None = None
+    """Overrides the target's `[benchmark] repeats`."""
+    judged: bool = True
+    """False for a re-measurement: the tree has passed checker and diff inspection before; boot, benchmark and audit still run."""
+    profile: bool = False
+    output: Path | None = None
+    """Folder for server log, checker and benchmark output (children/<id>/); None keeps nothing."""
+
+
+class Evaluator(Protocol):
+    """Working tree + lease → evaluation."""
+
+    def evaluate(self, task: EvaluationTask, lease: Lease, progress: Callable[[Stage], None]) -> Evaluation:
+        """Judge and measure; leaves no process behind, whatever the candidate did.
+
+        Returns a value for everything that is the candidate's fault.
+
+        Raises:
+            InfrastructureError: the machine's fault (port range exhausted, disk full, reference missing); retryable.
+        """
+        ...

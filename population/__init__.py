@@ -1,0 +1,1 @@
+"""What was tried: objectives, evaluations, candidates, the archive, the ledger and the git repository."""

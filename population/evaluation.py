@@ -1,0 +1,62 @@
+"""Decides what an evaluation can be: `Scored` with samples of every metric, or `Rejected` with stage, reason and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+class Stage(StrEnum):
+    """Where a child is, or where it ended; in the order in which a child passes them."""
+
+    MUTATE = "mutate"
+    DEDUPE = "dedupe"
+    STATIC = "static"
+    BOOT = "boot"
+    SMOKE = "smoke"
+    CHECKER = "checker"
+    BENCHMARK = "benchmark"
+    AUDIT = "audit"
+    PROFILE = "profile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A candidate that was proven accurate, and what was measured.
+
+    `samples` holds, per metric name, one value per repeat (all metrics the client reports, the objectives among them);
+    pooled estimates are made from them with `population.statistics.estimate`. `inf` is a legal sample of a latency.
+    """
+
+    samples: Mapping[str, tuple[float, ...]]
+    flags: tuple[str, ...] = ()
+    """Caveats such as `noisy`, `client_bound`, `short` (racing stopped it early)."""
+    tier: str = "C"
+    """Isolation tier the measurement ran under."""
+    measured_by: Literal["client", "target"] = "client"
+    audit: Mapping[str, float] = field(default_factory=dict)
+    """Audit figures: mean_gap, p999_gap, max_gap (units of the logit standard deviation), flip_rate, tokens."""
+    hints: Mapping[str, float | str] = field(default_factory=dict)
+    """Profile: function or phase -> share of server time (0..1), or a text."""
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    """Wall seconds per stage."""
+    kind: Literal["scored"] = "scored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A child that is not a candidate for the front, and why; a value, never an exception."""
+
+    stage: Stage
+    reason: str
+    """One sentence: what was expected, what came."""
+    evidence: str = ""
+    """Bounded raw text: last log lines, the checker's output, offending tokens (at most 4,000 characters)."""
+    tier: str = "C"
+    stage_s: Mapping[str, float] = field(default_factory=dict)
+    kind: Literal["rejected"] = "rejected"
+
+
+Evaluation = Scored | Rejected
