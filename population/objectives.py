@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -78,10 +78,42 @@ class ObjectiveSet:
 
     def cost_bounds(self, estimates: Mapping[str, Estimate]) -> tuple[FloatArray, FloatArray]:
         """Optimistic and pessimistic costs, each (M,), from the ends of every interval."""
-        ends = np.array(
-            [[o.cost(estimates[o.name].low), o.cost(estimates[o.name].high)] for o in self.objectives]
-        )
+        ends = np.array([[o.cost(estimates[o.name].low), o.cost(estimates[o.name].high)] for o in self.objectives])
         return ends.min(axis=1), ends.max(axis=1)
+
+
+def objective_samples(objective: Objective, samples: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
+    """One value per repeat: the metric's samples, or the geometric mean of `name@load` over the objective's loads.
+
+    An infinite or zero sample of one load is infinite or zero for all; the worse of the two if both occur.
+
+    Raises:
+        ConfigError: the metric was not measured, or a load has another number of repeats.
+    """
+    keys = [f"{objective.name}@{load}" for load in objective.loads] or [objective.name]
+    missing = [key for key in keys if not samples.get(key)]
+    if missing:
+        known = ", ".join(sorted(samples)) or "none"
+        raise ConfigError(
+            f"objective '{objective.name}' needs the metric {', '.join(missing)}, which the benchmark did not report; "
+            f"reported: {known}. Correct 'name' and 'loads' in objectives.toml, or the benchmark"
+        )
+    counts = {key: len(samples[key]) for key in keys}
+    if len(set(counts.values())) > 1:
+        raise ConfigError(f"objective '{objective.name}' needs as many repeats of every load, got {counts}")
+    if len(keys) == 1:
+        return tuple(samples[keys[0]])
+    return tuple(_geometric_mean(objective, repeat) for repeat in zip(*(samples[key] for key in keys), strict=True))
+
+
+def _geometric_mean(objective: Objective, values: Sequence[float]) -> float:
+    worst = max(values, key=objective.cost)
+    if worst == 0 or math.isinf(worst):
+        return worst
+    best = min(values, key=objective.cost)
+    if best == 0 or math.isinf(best):
+        return best
+    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
 
 
 _FIELDS = {"name", "direction", "unit", "loads", "relative_noise"}
@@ -105,9 +137,13 @@ def load_objectives(path: Path) -> ObjectiveSet:
     if not isinstance(entries, list) or not entries:
         problems.append(f"{path}: expected at least one [[objective]] table, found none")
         entries = []
-    objectives = [_objective(e, f"{path}: [[objective]] {i + 1}", default_noise, problems) for i, e in enumerate(entries)]
+    objectives = [
+        _objective(e, f"{path}: [[objective]] {i + 1}", default_noise, problems) for i, e in enumerate(entries)
+    ]
     names = [o.name for o in objectives if o is not None]
-    problems += [f"{path}: objective '{n}' is declared {names.count(n)} times" for n in sorted(set(names)) if names.count(n) > 1]
+    problems += [
+        f"{path}: objective '{n}' is declared {names.count(n)} times" for n in sorted(set(names)) if names.count(n) > 1
+    ]
     if problems:
         raise ConfigError(problems)
     return ObjectiveSet(tuple(o for o in objectives if o is not None))
@@ -118,7 +154,9 @@ def _objective(entry: Any, where: str, default_noise: float, problems: list[str]
         problems.append(f"{where}: expected a table, got {entry!r}")
         return None
     before = len(problems)
-    problems += [f"{where}: unknown key '{k}'; expected one of {', '.join(sorted(_FIELDS))}" for k in entry if k not in _FIELDS]
+    problems += [
+        f"{where}: unknown key '{k}'; expected one of {', '.join(sorted(_FIELDS))}" for k in entry if k not in _FIELDS
+    ]
     name, direction, unit = entry.get("name"), entry.get("direction"), entry.get("unit")
     if not isinstance(name, str) or not name:
         problems.append(f"{where}: 'name' must be a metric name such as 'output_throughput', got {name!r}")
@@ -132,7 +170,9 @@ def _objective(entry: Any, where: str, default_noise: float, problems: list[str]
     noise = _noise(entry, where, default_noise, problems)
     if len(problems) > before:
         return None
-    return Objective(name=str(name), direction=Direction(direction), unit=unit, loads=tuple(loads), relative_noise=noise)
+    return Objective(
+        name=str(name), direction=Direction(direction), unit=unit, loads=tuple(loads), relative_noise=noise
+    )
 
 
 def _noise(table: Any, where: str, default: float, problems: list[str]) -> float:

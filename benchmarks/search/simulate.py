@@ -1,0 +1,128 @@
+"""Replays policies and their ablations on a table of evaluations and prints medians with quartiles as markdown.
+
+    python -m benchmarks.search.simulate [TABLE.json] [--seeds 20] [--only NAME]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.search.synthetic import synthetic_table
+from benchmarks.search.table import Table, load_table
+from benchmarks.search.world import Setting, simulate
+from population.candidate import Operator
+from population.recipe import Recipe
+from search.baselines import BarrierPolicy, Nsga2Config, Nsga2Policy, RandomPolicy
+from search.evolve import EvolveConfig, EvolvePolicy
+from search.indicators import hypervolume
+from search.moves import MoveConfig
+from search.policy import Policy
+
+Recipes = Mapping[str, Recipe]
+Make = Callable[[Recipes], Policy]
+GENERATION = 4
+NO_MERGE = MoveConfig(operators=(Operator.RECIPE, Operator.TUNE))
+NO_TUNE = MoveConfig(operators=(Operator.RECIPE, Operator.MERGE))
+D = EvolveConfig()
+ONE_SLOT = Setting()
+FOUR_SLOTS = Setting(children=1000, slots=4, spread=0.6, horizon_s=45.0)
+
+
+def evolve(config: EvolveConfig) -> Make:
+    return lambda recipes: EvolvePolicy(config, recipes)
+
+
+def ablations() -> dict[str, tuple[Make, Setting]]:
+    """Name → policy and how it is driven."""
+    one: dict[str, Make] = {
+        "evolve (defaults)": evolve(D),
+        "random": lambda recipes: RandomPolicy(MoveConfig(), recipes),
+        "nsga2": lambda recipes: Nsga2Policy(Nsga2Config(), recipes),
+        "no crossover": evolve(replace(D, moves=NO_MERGE)),
+        "no tune": evolve(replace(D, moves=NO_TUNE)),
+        f"bandit {'off' if D.use_bandit else 'on'}": evolve(replace(D, use_bandit=not D.use_bandit)),
+        "no surrogate": evolve(replace(D, use_surrogate=False, use_bandit=False)),
+        "no surrogate, bandit": evolve(replace(D, use_surrogate=False, use_bandit=True)),
+        **{f"frontier_bias {b}": evolve(replace(D, frontier_bias=b)) for b in (0.3, 0.5, 0.7, 0.9)},
+        **{f"temperature {t}": evolve(replace(D, temperature=t)) for t in (0.3, 1.0, 3.0)},
+        **{f"parents_considered {k}": evolve(replace(D, parents_considered=k)) for k in (1, 2, 4, 8)},
+        **{f"gap_bias {g}": evolve(replace(D, gap_bias=g)) for g in (0.0, 0.3)},
+    }
+    four: dict[str, Make] = {
+        "4 slots, 45 s: steady state": evolve(D),
+        "4 slots, 45 s: barrier": lambda recipes: BarrierPolicy(EvolvePolicy(D, recipes), GENERATION),
+        "4 slots, 45 s: nsga2 with barrier": lambda recipes: BarrierPolicy(
+            Nsga2Policy(Nsga2Config(), recipes), GENERATION
+        ),
+    }
+    return {n: (m, ONE_SLOT) for n, m in one.items()} | {n: (m, FOUR_SLOTS) for n, m in four.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of one simulated run: share of the grid's hypervolume after 10 children and at the end, best value of objective 0."""
+
+    early: float
+    late: float
+    best: float
+
+
+def measure(table: Table, make: Make, setting: Setting, seed: int) -> Figures:
+    """One run, with recipe names shuffled by the seed."""
+    shuffled = table.shuffled(np.random.default_rng([seed, 99]))
+    recipes = dict(sorted((r.name, r) for r in shuffled.recipes))
+    history = simulate(shuffled, make(recipes), setting, seed)
+    reference = table.true_costs(table.seed)
+    whole = hypervolume(_whole(table), reference)
+    shares = [hypervolume(costs, reference) / whole for _, costs in history]
+    best = table.objectives.objectives[0].value(float(history[-1][1][:, 0].min()))
+    return Figures(shares[min(9, len(shares) - 1)], shares[-1], best)
+
+
+_fronts: dict[int, np.ndarray] = {}
+
+
+def _whole(table: Table) -> np.ndarray:
+    if id(table) not in _fronts:
+        _fronts[id(table)] = np.array([table.true_costs(row) for row in table.rows])
+    return _fronts[id(table)]
+
+
+def line(name: str, runs: list[Figures]) -> str:
+    """One row of the markdown table: median [quartiles]."""
+    cells = [
+        f"{np.median(v):{f}} [{np.percentile(v, 25):{f}}, {np.percentile(v, 75):{f}}]"
+        for v, f in (
+            ([r.early for r in runs], ".2f"),
+            ([r.late for r in runs], ".2f"),
+            ([r.best for r in runs], ".0f"),
+        )
+    ]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", nargs="?", type=Path, help="recorded table; without it the synthetic one")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", default="", help="ablations whose name contains this")
+    options = parser.parse_args()
+    table = synthetic_table() if options.table is None else load_table(options.table)
+    best = table.objectives.objectives[0].value(float(_whole(table)[:, 0].min()))
+    print(f"{len(table.rows)} grid points, best {table.objectives.names[0]} {best:.0f}, {options.seeds} seeds\n")
+    print(f"| policy | hypervolume share at 10 | at the end (25) | best {table.objectives.names[0]} |\n|---|---|---|---|")
+    started = time.monotonic()
+    for name, (make, setting) in ablations().items():
+        if options.only in name:
+            print(line(name, [measure(table, make, setting, seed) for seed in range(options.seeds)]), flush=True)
+    print(f"\n{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Decides what a server measures: loads in repeats, again where neighbours disturbed them, fewer where the race is lost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evaluators.load.record import Response
+from evaluators.load.result import LoadResult, result_json
+from evaluators.load.session import LoadSession
+from evaluators.load.workload import Load
+from evaluators.noise import CpuMeter, CpuWindow
+from evaluators.server import ServerUnderTest
+from evaluators.strict_json import Malformed, check_metric
+from population.errors import ConfigError
+from population.evaluation import Rejected, Stage
+from population.objectives import ObjectiveSet, objective_samples
+from population.statistics import estimate
+
+NOISE_RETRIES = 2
+"""How often in all a disturbed repeat is measured again."""
+HONEST_FAILURES = frozenset({"timeout", "connection-lost", "connection-failed", "http-status"})
+"""Failures of a server that is merely overloaded; they count as infinite latency. Every other kind breaks the protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to measure and when to stop."""
+
+    objectives: ObjectiveSet
+    repeats: int
+    warmup_requests: int
+    trace_seed: int
+    content_seed: int
+    bar: tuple[tuple[float, ...], ...] = ()
+    cpus: tuple[int, ...] = ()
+    """The lease's CPUs, on which others' work is noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What came of it: one value per repeat and metric, and the answers for the audit."""
+
+    samples: Mapping[str, tuple[float, ...]]
+    flags: frozenset[str] = frozenset()
+    responses: tuple[Response, ...] = ()
+    report: tuple[Mapping[str, object], ...] = ()
+    """Per repeat, for `benchmark.json`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Repeat:
+    results: tuple[LoadResult, ...]
+    window: CpuWindow
+
+
+def measure(server: ServerUnderTest, session: LoadSession, loads: Sequence[Load], plan: Plan) -> Measurement | Rejected:
+    """Warm up, then run the session's loads `plan.repeats` times.
+
+    Metrics are named `metric@load`, and without the suffix too if there is one load only. Every repeat also records
+    `cpu_ms_per_token` of the server and `foreign_cpu_share`, which show a drift that latencies alone would hide.
+
+    Raises:
+        InfrastructureError: a client process died.
+    """
+    benchmark = _Benchmark(server, session, loads, plan)
+    if (rejected := benchmark.warm_up()) is not None:
+        return rejected
+    kept: list[_Repeat] = []
+    samples: dict[str, tuple[float, ...]] = {}
+    short = False
+    while len(kept) < plan.repeats and not short:
+        repeat = benchmark.quiet_repeat()
+        if isinstance(repeat, Rejected):
+            return _with_last_words(repeat, server)
+        values = _values(repeat)
+        if isinstance(values, Rejected):
+            return _with_last_words(values, server)
+        kept.append(repeat)
+        samples = _pool(samples, values, len(kept))
+        if (missing := missing_objectives(plan.objectives, samples)) is not None:
+            return _with_last_words(missing, server)
+        short = len(kept) < plan.repeats and beaten(plan.objectives, samples, plan.bar)
+    return _measurement(kept, samples, short)
+
+
+def missing_objectives(objectives: ObjectiveSet, samples: Mapping[str, Sequence[float]]) -> Rejected | None:
+    """A rejection if an objective has no value, say because no answer had a second token to time."""
+    try:
+        for objective in objectives:
+            objective_samples(objective, samples)
+    except ConfigError as error:
+        return Rejected(stage=Stage.BENCHMARK, reason=str(error))
+    return None
+
+
+def beaten(objectives: ObjectiveSet, samples: Mapping[str, Sequence[float]], bar: Sequence[Sequence[float]]) -> bool:
+    """Whether even the optimistic ends of the intervals are dominated by a row of `bar` (costs, minimised)."""
+    if not bar:
+        return False
+    estimates = {o.name: estimate(objective_samples(o, samples), o.relative_noise) for o in objectives}
+    optimistic, _ = objectives.cost_bounds(estimates)
+    rows = np.asarray(bar, dtype=np.float64)
+    return bool(((rows <= optimistic).all(axis=1) & (rows < optimistic).any(axis=1)).any())
+
+
+def _measurement(kept: Sequence[_Repeat], samples: Mapping[str, tuple[float, ...]], short: bool) -> Measurement:
+    flags = {flag for repeat in kept for result in repeat.results for flag in result.flags}
+    flags |= {"noisy"} if any(repeat.window.noisy for repeat in kept) else set()
+    flags |= {"short"} if short else set()
+    responses = [
+        replace(response, id=f"{number}:{response.id}")
+        for number, repeat in enumerate(kept)
+        for result in repeat.results
+        for response in result.responses
+    ]
+    return Measurement(
+        samples=samples,
+        flags=frozenset(flags),
+        responses=tuple(responses),
+        report=tuple(_report(repeat) for repeat in kept),
+    )
+
+
+class _Benchmark:
+    """One server, one session, and the retries that are left."""
+
+    def __init__(self, server: ServerUnderTest, session: LoadSession, loads: Sequence[Load], plan: Plan) -> None:
+        self._server = server
+        self._session = session
+        self._loads = loads
+        self._plan = plan
+        self._retries_left = NOISE_RETRIES
+        self._draws = 0
+
+    def warm_up(self) -> Rejected | None:
+        if not self._plan.warmup_requests:
+            return None
+        self._session.warm_up(self._loads[0], self._plan.warmup_requests, self._content_seed())
+        return self._server.crash()
+
+    def quiet_repeat(self) -> _Repeat | Rejected:
+        """One repeat; measured again while others disturb it and retries are left, and then the quietest of them."""
+        best = self._repeat()
+        while not isinstance(best, Rejected) and best.window.noisy and self._retries_left:
+            self._retries_left -= 1
+            again = self._repeat()
+            if isinstance(again, Rejected):
+                return again
+            best = min(best, again, key=lambda repeat: repeat.window.foreign_share)
+        return best
+
+    def _repeat(self) -> _Repeat | Rejected:
+        seed, results = self._content_seed(), []
+        meter = CpuMeter(self._plan.cpus, self._server.process.supervisor_pid)
+        for load in self._loads:
+            result = self._session.run(load, self._plan.trace_seed, seed)
+            if (crash := self._server.crash()) is not None:
+                return replace(crash, reason=f"{crash.reason} during load '{load.name}'")
+            results.append(result)
+        return _Repeat(results=tuple(results), window=meter.read())
+
+    def _content_seed(self) -> int:
+        """Fresh for every warm-up and repeat: no prompt is ever sent twice."""
+        self._draws += 1
+        return int.from_bytes(hashlib.sha256(f"{self._plan.content_seed}/{self._draws}".encode()).digest()[:7], "big")
+
+
+def _values(repeat: _Repeat) -> dict[str, float] | Rejected:
+    """The metrics of one repeat by name, or why they are none."""
+    values: dict[str, float] = {}
+    alone = len(repeat.results) == 1
+    tokens = 0.0
+    for result in repeat.results:
+        name = result.load.name
+        if (fault := _protocol_fault(result)) is not None:
+            return fault
+        if not result.metrics.get("total_output_tokens"):
+            return _rejected(f"load '{name}' got no verified token in its window of {result.load.window_s or 0:g} s", result)
+        tokens += result.metrics["total_output_tokens"]
+        try:
+            for metric, value in result.metrics.items():
+                number = check_metric(f"{metric}@{name}", value, infinite=metric.endswith("_ms"))
+                values[f"{metric}@{name}"] = number
+                if alone:
+                    values[metric] = number
+        except Malformed as error:
+            return _rejected(str(error), result)
+    values["cpu_ms_per_token"] = max(0.0, repeat.window.server_s) * 1000 / tokens
+    values["foreign_cpu_share"] = repeat.window.foreign_share
+    return values
+
+
+def _protocol_fault(result: LoadResult) -> Rejected | None:
+    broken = [group for group in result.errors if group.kind not in HONEST_FAILURES]
+    if not broken:
+        return None
+    count = sum(group.count for group in broken)
+    what = f"{count} of {len(result.responses)} answers of load '{result.load.name}' break the protocol: {broken[0].kind}"
+    return _rejected(what, result)
+
+
+def _rejected(reason: str, result: LoadResult) -> Rejected:
+    lines = [f"{group.count} x {group.kind}: {text}" for group in result.errors for text in group.evidence]
+    return Rejected(stage=Stage.BENCHMARK, reason=reason, evidence="\n".join(lines)[:4000])
+
+
+def _with_last_words(rejected: Rejected, server: ServerUnderTest) -> Rejected:
+    """The server's last words, where the client saw nothing but silence."""
+    return rejected if rejected.evidence else replace(rejected, evidence=server.process.log_tail(20))
+
+
+def _pool(samples: Mapping[str, tuple[float, ...]], values: Mapping[str, float], repeats: int) -> dict[str, tuple[float, ...]]:
+    """`values` appended; a metric that some repeat lacks is dropped, so that all have one value per repeat."""
+    if repeats == 1:
+        return {name: (value,) for name, value in values.items()}
+    return {name: (*before, values[name]) for name, before in samples.items() if name in values}
+
+
+def _report(repeat: _Repeat) -> dict[str, object]:
+    window = repeat.window
+    return {
+        "loads": [result_json(result) for result in repeat.results],
+        "cpu": {
+            "elapsed_s": window.elapsed_s,
+            "server_s": window.server_s,
+            "own_s": window.own_s,
+            "foreign_share": window.foreign_share,
+        },
+    }

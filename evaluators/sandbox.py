@@ -1,0 +1,75 @@
+"""Decides how a command is isolated: the environment it sees, and the tier that every record names.
+
+Tier A: bubblewrap. Tier B: Landlock + seccomp. Tier C: clean environment, process-tree kill, rlimits; first-party trees only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+from population.errors import InfrastructureError
+from evaluators.process import Launch, RunningProcess
+
+Tier = Literal["A", "B", "C"]
+
+
+class Sandbox(Protocol):
+    """Starts commands that cannot harm the machine, as far as the tier promises."""
+
+    @property
+    def tier(self) -> Tier:
+        """Stamped into each evaluation."""
+        ...
+
+    def launch(self, launch: Launch) -> RunningProcess:
+        """Start a command.
+
+        Raises:
+            NotExecutable: there is no such command in the sandbox.
+            InfrastructureError: the machine cannot isolate or start it.
+        """
+        ...
+
+
+class PlainSandbox:
+    """Tier C: what `RunningProcess` does by itself, nothing more."""
+
+    tier: Tier = "C"
+
+    def launch(self, launch: Launch) -> RunningProcess:
+        return RunningProcess(launch)
+
+
+def clean_environment(home: Path, gpus: tuple[str, ...] = (), extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The allow-list: everything a command sees, built from nothing; `extra` is what the target's `[server] env` adds.
+
+    Never PYTHONPATH, RAY_*, keys or the caller's HOME. Caches go below `home`, which is private to one evaluation.
+    """
+    cache = home / ".cache"
+    temporary = home / "tmp"
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InfrastructureError(f"cannot create {temporary}: {error.strerror}; free some space or choose another folder") from error
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+        "XDG_CACHE_HOME": str(cache),
+        "HF_HOME": str(cache / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "CUDA_CACHE_PATH": str(cache / "cuda"),
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+        **(extra or {}),
+    }

@@ -1,0 +1,216 @@
+"""Decides what is known about every child: its pooled samples, its estimates and costs, and which candidates are the front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from population import dominance
+from population.candidate import Candidate, Child, Failure
+from population.dominance import Points
+from population.errors import ConfigError, RunError
+from population.evaluation import Evaluation, Rejected, Scored, Stage
+from population.objectives import FloatArray, ObjectiveSet, objective_samples
+from population.statistics import Estimate, estimate
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the pooled samples of one scored candidate amount to; arrays (M,) are read-only."""
+
+    samples: Mapping[str, tuple[float, ...]]
+    estimates: Mapping[str, Estimate]
+    costs_M: FloatArray
+    low_M: FloatArray
+    high_M: FloatArray
+
+
+class Archive:
+    """All children that have ended. Grows by `add` and `remeasure`; the same calls in the same order give the same archive.
+
+    A candidate is *scored* while every evaluation of it is `Scored`. A re-measurement that is `Rejected` takes it out of
+    `scored` and of the front for good: a server that sometimes fails is not proven accurate.
+    """
+
+    def __init__(self, objectives: ObjectiveSet) -> None:
+        self.objectives = objectives
+        self._children: dict[int, Child] = {}
+        self._candidates: dict[str, Candidate] = {}
+        self._evaluations: dict[str, list[Evaluation]] = {}
+        self._standings: dict[str, _Standing] = {}
+        self._trees: dict[str, str] = {}
+        self._front: tuple[str, ...] | None = ()
+        self._front_points = self._points(())
+
+    @property
+    def children(self) -> Mapping[int, Child]:
+        """Child number → child, in the order in which they ended."""
+        return MappingProxyType(self._children)
+
+    @property
+    def candidates(self) -> Mapping[str, Candidate]:
+        """Id → child that became a commit, scored or not, in the order in which they ended."""
+        return MappingProxyType(self._candidates)
+
+    @property
+    def trees(self) -> Mapping[str, str]:
+        """Tree hash → id of the first child that had it."""
+        return MappingProxyType(self._trees)
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Ids of the scored candidates in the order in which they ended; the seed comes first."""
+        return tuple(self._standings)
+
+    @property
+    def front(self) -> tuple[str, ...]:
+        """Ids of the front, given measurement noise (`population.dominance`), by ascending total cost."""
+        if self._front is None:
+            ids = self.scored
+            self._front = tuple(ids[row] for row in dominance.front(self._points(ids)))
+            self._front_points = self._points(self._front)
+        return self._front
+
+    def evaluations(self, candidate: str) -> tuple[Evaluation, ...]:
+        """The first evaluation and every re-measurement, in order."""
+        return tuple(self._evaluations[candidate])
+
+    def samples(self, candidate: str) -> Mapping[str, tuple[float, ...]]:
+        """Objective name → samples pooled over all evaluations of a scored candidate."""
+        return self._standing(candidate).samples
+
+    def estimates(self, candidate: str) -> Mapping[str, Estimate]:
+        """Objective name → estimate from the pooled samples of a scored candidate."""
+        return self._standing(candidate).estimates
+
+    def costs(self, candidate: str) -> FloatArray:
+        """Costs (M,) of the central values of a scored candidate; read-only."""
+        return self._standing(candidate).costs_M
+
+    def bounds(self, candidate: str) -> tuple[FloatArray, FloatArray]:
+        """Optimistic and pessimistic costs, each (M,), of a scored candidate; read-only."""
+        standing = self._standing(candidate)
+        return standing.low_M, standing.high_M
+
+    def costs_of(self, candidates: Iterable[str]) -> FloatArray:
+        """Costs (N, M) of scored candidates, in the given order."""
+        return self._points(tuple(candidates)).costs_NM
+
+    def metrics(self, candidate: str) -> Mapping[str, Estimate]:
+        """Estimates of every metric that was measured, objectives or not; other metrics take the largest declared noise."""
+        pooled: dict[str, tuple[float, ...]] = {}
+        for evaluation in self._evaluations[candidate]:
+            if isinstance(evaluation, Scored):
+                for name, values in evaluation.samples.items():
+                    pooled[name] = pooled.get(name, ()) + tuple(values)
+        noise = {o.name: o.relative_noise for o in self.objectives}
+        default = max(noise.values())
+        found = {
+            n: estimate(v, noise.get(n.partition("@")[0], default)) for n, v in pooled.items() if v and min(v) >= 0
+        }
+        return {**found, **self._standing(candidate).estimates} if candidate in self._standings else found
+
+    def admit(self, evaluation: Evaluation) -> Evaluation:
+        """The evaluation itself, or a `Rejected` in place of a `Scored` that does not give every objective a possible value.
+
+        Ask before an evaluation goes into the ledger; `add` and `remeasure` raise where this would reject.
+        """
+        if isinstance(evaluation, Rejected):
+            return evaluation
+        try:
+            _require_numbers(evaluation)
+            for objective in self.objectives:
+                values = objective_samples(objective, evaluation.samples)
+                if any(not v >= 0 or objective.cost(v) == -math.inf for v in values):
+                    raise ConfigError(f"objective '{objective.name}' got {list(values)}, which no server can reach")
+        except ConfigError as error:
+            return Rejected(
+                stage=Stage.BENCHMARK, reason=str(error), tier=evaluation.tier, stage_s=dict(evaluation.stage_s)
+            )
+        return evaluation
+
+    def add(self, child: Child) -> None:
+        """A child ended.
+
+        Raises:
+            RunError: a child of this number has ended before, or its evaluation misses an objective.
+        """
+        number = child.proposal.number
+        if number in self._children:
+            raise RunError(f"child {number} ended twice; each child ends exactly once")
+        self._require_admissible(child.proposal.id, child.evaluation)
+        self._children[number] = child
+        if isinstance(child, Failure):
+            return
+        self._candidates[child.id] = child
+        self._trees.setdefault(child.tree, child.id)
+        self._evaluations[child.id] = [child.evaluation]
+        if isinstance(child.evaluation, Scored):
+            self._standings[child.id] = self._weigh(child.id)
+            self._enter_front(child.id)
+
+    def remeasure(self, candidate: str, evaluation: Evaluation) -> None:
+        """Pool one more evaluation of a candidate that was scored at first.
+
+        Raises:
+            RunError: no such candidate was ever scored, or the evaluation misses an objective.
+        """
+        first = self._evaluations.get(candidate, [None])[0]
+        if not isinstance(first, Scored):
+            raise RunError(f"{candidate} cannot be re-measured: expected a candidate that was scored")
+        self._require_admissible(candidate, evaluation)
+        self._evaluations[candidate].append(evaluation)
+        if isinstance(evaluation, Rejected):
+            self._standings.pop(candidate, None)
+        elif candidate in self._standings:
+            self._standings[candidate] = self._weigh(candidate)
+        self._front = None
+
+    def _standing(self, candidate: str) -> _Standing:
+        try:
+            return self._standings[candidate]
+        except KeyError:
+            known = "was rejected" if candidate in self._candidates else "is not in the archive"
+            raise RunError(f"{candidate} has no measurements: expected a scored candidate, but it {known}") from None
+
+    def _require_admissible(self, candidate: str, evaluation: Evaluation) -> None:
+        admitted = self.admit(evaluation)
+        if admitted is not evaluation and isinstance(admitted, Rejected):
+            raise RunError(f"evaluation of {candidate}: {admitted.reason}")
+
+    def _weigh(self, candidate: str) -> _Standing:
+        scored = [e for e in self._evaluations[candidate] if isinstance(e, Scored)]
+        samples = {o.name: tuple(v for e in scored for v in objective_samples(o, e.samples)) for o in self.objectives}
+        estimates = {o.name: estimate(samples[o.name], o.relative_noise) for o in self.objectives}
+        costs, (low, high) = self.objectives.costs(estimates), self.objectives.cost_bounds(estimates)
+        for array in (costs, low, high):
+            array.setflags(write=False)
+        return _Standing(MappingProxyType(samples), MappingProxyType(estimates), costs, low, high)
+
+    def _points(self, ids: tuple[str, ...]) -> Points:
+        shape = (len(ids), len(self.objectives))
+        rows = [self._standings[i] for i in ids]
+        return Points(
+            np.array([r.costs_M for r in rows], dtype=np.float64).reshape(shape),
+            np.array([r.low_M for r in rows], dtype=np.float64).reshape(shape),
+            np.array([r.high_M for r in rows], dtype=np.float64).reshape(shape),
+        )
+
+    def _enter_front(self, newcomer: str) -> None:
+        """A newcomer that a member dominates changes nothing; any other may displace members, so the front is due."""
+        if self._front is None:
+            return
+        point = self._points((newcomer,))
+        if not dominance.dominated_by(point, self._front_points).any():
+            self._front = None
+
+
+def _require_numbers(evaluation: Scored) -> None:
+    figures = {**evaluation.samples, "audit": tuple(evaluation.audit.values())}
+    wrong = sorted(name for name, values in figures.items() if any(not v >= 0 for v in values))
+    if wrong:
+        raise ConfigError(f"metrics must be numbers >= 0, got NaN or negative ones in {', '.join(wrong)}")

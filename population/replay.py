@@ -1,0 +1,252 @@
+"""Decides what a sequence of events amounts to: the state of a run, live or replayed by the same code.
+
+The driver asks `check`, appends the event to the ledger, and applies what the ledger returned. So the live state and a
+replay of the ledger are the same function of the same events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from population.archive import Archive
+from population.candidate import Candidate, Failure, Proposal, candidate_id
+from population.errors import LedgerError
+from population.evaluation import Evaluation, Rejected, Scored
+from population.events import (
+    Claimed,
+    Ended,
+    EpochStarted,
+    Event,
+    Faulted,
+    FinalMeasured,
+    MutationDone,
+    Proposed,
+    Remeasured,
+    RemeasureStarted,
+    RunStarted,
+    Stopped,
+)
+from population.objectives import ObjectiveSet
+
+
+@dataclass
+class State:
+    """Everything a driver needs to go on. Mutable: `apply` is the only way in."""
+
+    started: RunStarted | None = None
+    archive: Archive = field(default_factory=lambda: Archive(ObjectiveSet(())))
+    """Replaced by one for the run's objectives when the run starts."""
+    pending: dict[int, Proposal] = field(default_factory=dict)
+    """Proposed and not ended, by child number."""
+    mutated: dict[int, MutationDone] = field(default_factory=dict)
+    """Commits of pending children."""
+    summaries: dict[int, str] = field(default_factory=dict)
+    """Child number → what its mutation said it did."""
+    next_number: int = 0
+    remeasuring: dict[int, str] = field(default_factory=dict)
+    """Re-measurements in flight: index → candidate id."""
+    next_remeasure: int = 0
+    finals: dict[tuple[str, int], FinalMeasured] = field(default_factory=dict)
+    """(subject, round) → final measurement; a subject is a candidate id or the name of a baseline."""
+    claims: list[Claimed] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+    """Task key → how often the machine has failed under it."""
+    epoch: int = 0
+    stopped: Stopped | None = None
+    """The last epoch's orderly end; None while a driver runs, or after it was killed."""
+    evaluate_s: float = 0.0
+    """Wall seconds of all evaluations that ended, re-measurements and finals among them."""
+    mutate_s: float = 0.0
+    """Wall seconds of all mutations that ended in a commit."""
+    past_s: float = 0.0
+    """Active seconds of the epochs before this one."""
+    epoch_s: float = 0.0
+    """Active seconds of this epoch up to its last event."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Active seconds of the run: the time between two epochs does not count."""
+        return self.past_s + self.epoch_s
+
+    @property
+    def mean_cost_s(self) -> float:
+        """Mean wall seconds of the candidates so far, 0 before the first."""
+        candidates = self.archive.candidates.values()
+        return sum(c.cost_s for c in candidates) / len(candidates) if candidates else 0.0
+
+    def twin_of(self, tree: str, number: int) -> str | None:
+        """The id of another child, ended or in flight, that has this very tree."""
+        flying = (candidate_id(n) for n, made in sorted(self.mutated.items()) if made.tree == tree and n != number)
+        return self.archive.trees.get(tree) or next(flying, None)
+
+    @classmethod
+    def replay(cls, events: Iterable[Event]) -> State:
+        """The state after all events.
+
+        Raises:
+            LedgerError: an event contradicts those before it.
+        """
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    def check(self, event: Event) -> None:
+        """Whether the event may come next; changes nothing.
+
+        Raises:
+            LedgerError: it contradicts the events before it (a child that ends twice, an unknown number, …).
+        """
+        problem = _CHECKS[type(event)](self, event) if type(event) in _CHECKS else None
+        if problem is None and self.started is None and not isinstance(event, RunStarted | EpochStarted):
+            problem = "no run has started yet"
+        if problem is not None:
+            raise LedgerError(f"event '{event.kind}' cannot come here: {problem}. The driver that wrote it is wrong")
+
+    def apply(self, event: Event) -> None:
+        """The event happened.
+
+        Raises:
+            LedgerError: as `check`; the state is unchanged then.
+        """
+        self.check(event)
+        _APPLY[type(event)](self, event)
+        self.epoch_s = max(self.epoch_s, event.active_s)
+
+
+def _check_run(state: State, event: RunStarted) -> str | None:
+    return None if state.started is None else f"run {state.started.run} has started already"
+
+
+def _check_proposed(state: State, event: Proposed) -> str | None:
+    number = event.proposal.number
+    return None if number == state.next_number else f"expected child number {state.next_number}, got {number}"
+
+
+def _check_mutated(state: State, event: MutationDone) -> str | None:
+    if event.number not in state.pending:
+        return f"child {event.number} is not pending"
+    return f"child {event.number} has a commit already" if event.number in state.mutated else None
+
+
+def _check_ended(state: State, event: Ended) -> str | None:
+    if event.number not in state.pending:
+        return f"child {event.number} is not pending; it was never proposed, or has ended"
+    if event.number not in state.mutated and isinstance(event.evaluation, Scored):
+        return f"child {event.number} is scored but has no commit"
+    return _check_admissible(state, event.evaluation)
+
+
+def _check_remeasure_started(state: State, event: RemeasureStarted) -> str | None:
+    if event.index != state.next_remeasure:
+        return f"expected re-measurement {state.next_remeasure}, got {event.index}"
+    candidate = state.archive.candidates.get(event.candidate)
+    return None if candidate and isinstance(candidate.evaluation, Scored) else f"{event.candidate} was never scored"
+
+
+def _check_remeasured(state: State, event: Remeasured) -> str | None:
+    if state.remeasuring.get(event.index) != event.candidate:
+        return f"re-measurement {event.index} of {event.candidate} is not in flight"
+    return None if event.evaluation is None else _check_admissible(state, event.evaluation)
+
+
+def _check_admissible(state: State, evaluation: Evaluation) -> str | None:
+    admitted = state.archive.admit(evaluation)
+    return admitted.reason if admitted is not evaluation and isinstance(admitted, Rejected) else None
+
+
+_CHECKS: Mapping[type, Callable[[State, Any], str | None]] = {
+    RunStarted: _check_run,
+    Proposed: _check_proposed,
+    MutationDone: _check_mutated,
+    Ended: _check_ended,
+    RemeasureStarted: _check_remeasure_started,
+    Remeasured: _check_remeasured,
+}
+
+
+def _run_started(state: State, event: RunStarted) -> None:
+    state.started = event
+    state.archive = Archive(ObjectiveSet(event.objectives))
+
+
+def _epoch_started(state: State, event: EpochStarted) -> None:
+    state.past_s, state.epoch_s = state.elapsed_s, 0.0
+    state.epoch, state.stopped = event.epoch, None
+
+
+def _proposed(state: State, event: Proposed) -> None:
+    state.pending[event.proposal.number] = event.proposal
+    state.next_number += 1
+
+
+def _mutation_done(state: State, event: MutationDone) -> None:
+    state.mutated[event.number] = event
+    state.summaries[event.number] = event.summary
+    state.mutate_s += event.elapsed_s
+
+
+def _ended(state: State, event: Ended) -> None:
+    proposal = state.pending.pop(event.number)
+    made = state.mutated.pop(event.number, None)
+    state.evaluate_s += event.elapsed_s
+    if made is None:
+        assert isinstance(event.evaluation, Rejected)
+        state.archive.add(Failure(proposal=proposal, evaluation=event.evaluation, cost_s=event.elapsed_s))
+        return
+    state.archive.add(
+        Candidate(
+            proposal=proposal,
+            commit=made.commit,
+            tree=made.tree,
+            genome=made.genome,
+            evaluation=event.evaluation,
+            cost_s=made.elapsed_s + event.elapsed_s,
+        )
+    )
+
+
+def _remeasure_started(state: State, event: RemeasureStarted) -> None:
+    state.remeasuring[event.index] = event.candidate
+    state.next_remeasure += 1
+
+
+def _remeasured(state: State, event: Remeasured) -> None:
+    del state.remeasuring[event.index]
+    state.evaluate_s += event.elapsed_s
+    if event.evaluation is not None:
+        state.archive.remeasure(event.candidate, event.evaluation)
+
+
+def _final_measured(state: State, event: FinalMeasured) -> None:
+    state.finals[event.subject, event.round] = event
+    state.evaluate_s += event.elapsed_s
+
+
+def _claimed(state: State, event: Claimed) -> None:
+    state.claims.append(event)
+
+
+def _faulted(state: State, event: Faulted) -> None:
+    state.faults[event.key] = max(state.faults.get(event.key, 0), event.attempt)
+
+
+def _stopped(state: State, event: Stopped) -> None:
+    state.stopped = event
+
+
+_APPLY: Mapping[type, Callable[[State, Any], None]] = {
+    RunStarted: _run_started,
+    EpochStarted: _epoch_started,
+    Proposed: _proposed,
+    MutationDone: _mutation_done,
+    Ended: _ended,
+    RemeasureStarted: _remeasure_started,
+    Remeasured: _remeasured,
+    FinalMeasured: _final_measured,
+    Claimed: _claimed,
+    Faulted: _faulted,
+    Stopped: _stopped,
+}

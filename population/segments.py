@@ -1,0 +1,280 @@
+"""Decides what a ledger on disk says: the format of a record, the chain over segments, and what is torn, void or damaged.
+
+A ledger is a folder of segments `000001.jsonl`, `000002.jsonl`, …, one per driver epoch. A record is one line of ASCII JSON:
+
+    {"hash":"<64 hex>","seq":7,"event":{…}}
+    {"hash":"<64 hex>","seq":8,"seal":{"segment":"000001.jsonl","bytes":2041,"hash":"<64 hex>"},"event":{…}}
+
+`hash` is SHA-256 of the previous record's hash (64 ASCII zeros at the very start) and of the line after the hash, without the
+line end: a checksum and a chain in one. `seq` counts all records of the ledger. The first record of a segment, and no
+other, has a `seal`: null, or which segment the new driver went on from, and how many of its bytes count. Whatever comes after these
+bytes is void: a torn record, or the appends of a driver that did not know it had been replaced.
+
+Which segments count follows backwards from the newest one whose first record is complete. Each append is written
+and synced before the next begins, so only the last line of a segment can be incomplete: *torn* is a line without a line
+end, or with a sector of zeros (its length reached the disk, its data did not). It was never acknowledged and is dropped.
+Anything else that does not match its hash is *damage*, and damage stops the reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from population.errors import InfrastructureError, LedgerError
+from population.events import Event, decode, encode
+
+GENESIS = "0" * 64
+_SECTOR_BYTES = 512
+_NAME = re.compile(r"(\d{6})\.jsonl", re.ASCII)
+_LINE = re.compile(
+    rb'\{"hash":"(?P<hash>[0-9a-f]{64})(?P<body>","seq":(?P<seq>\d{1,18})'
+    rb'(?:,"seal":(?P<seal>null|\{"segment":"(?P<segment>\d{6}\.jsonl)","bytes":(?P<bytes>\d{1,18}),"hash":"(?P<last>[0-9a-f]{64})"\}))?'
+    rb',"event":(?P<event>\{.*\})\})',
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """How much of the previous segment counts."""
+
+    segment: str
+    bytes: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line, as it is on disk and as it is read."""
+
+    line: bytes
+    hash: str
+    event: Event
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """How far a ledger has been read or written."""
+
+    events: list[Event] = field(default_factory=list)
+    hash: str = GENESIS
+    """Of the last record; `len(events)` is the next one's `seq`."""
+    segment: Path | None = None
+    """The newest segment that counts."""
+    lines: int = 0
+    """Complete records in it."""
+    last_start: int = 0
+    """Where in it the last complete record begins, and below where it ends, in bytes."""
+    end: int = 0
+    notes: list[str] = field(default_factory=list)
+    """What was dropped, in words."""
+
+    @property
+    def seal(self) -> Seal | None:
+        """What a successor writes into its first record."""
+        return Seal(segment=self.segment.name, bytes=self.end, hash=self.hash) if self.segment else None
+
+    def enter(self, segment: Path) -> None:
+        """What follows is in another segment."""
+        self.segment, self.lines, self.last_start, self.end = segment, 0, 0, 0
+
+    def take(self, record: Record) -> None:
+        """The record is the next one of the segment."""
+        self.events.append(record.event)
+        self.hash = record.hash
+        self.lines += 1
+        self.last_start, self.end = self.end, self.end + len(record.line)
+
+
+def make_record(event: Event, reading: Reading) -> Record:
+    """The record that continues `reading`, in the segment it is in.
+
+    Raises:
+        ValueError: the event cannot be recorded.
+    """
+    return _record(event, reading, b"")
+
+
+def make_first_record(event: Event, reading: Reading) -> Record:
+    """The first record of a new segment, which seals the one before."""
+    seal, sealed = reading.seal, b"null"
+    if seal is not None:
+        text = f'{{"segment":"{seal.segment}","bytes":{seal.bytes},"hash":"{seal.hash}"}}'
+        sealed = text.encode("ascii")
+    return _record(event, reading, b',"seal":' + sealed)
+
+
+def _record(event: Event, reading: Reading, sealed: bytes) -> Record:
+    encoded = encode(event)
+    body = b'","seq":%d%b,"event":%b}' % (len(reading.events), sealed, encoded)
+    digest = _digest(reading.hash.encode("ascii"), body)
+    return Record(line=b'{"hash":"%b%b\n' % (digest.encode("ascii"), body), hash=digest, event=decode(encoded))
+
+
+def _digest(previous: bytes, body: bytes) -> str:
+    return hashlib.sha256(previous + body).hexdigest()
+
+
+def segment_path(folder: Path, epoch: int) -> Path:
+    return folder / f"{epoch:06d}.jsonl"
+
+
+def newest_epoch(folder: Path) -> int:
+    """The highest segment number in use, complete or not; 0 for none."""
+    return max((int(m[1]) for m in map(_NAME.fullmatch, _names(folder)) if m), default=0)
+
+
+def read_ledger(folder: Path, before: int | None = None) -> Reading:
+    """Verify and decode everything that counts, in the segments of epochs < `before`.
+
+    Raises:
+        LedgerError: damage before the tail; names file, line, what was expected and what to do.
+        InfrastructureError: the files cannot be read.
+    """
+    reading = Reading()
+    for path, limit in _chain(folder, before, reading.notes):
+        reading.enter(path)
+        _read_segment(path, limit, reading)
+    return reading
+
+
+def read_more(reading: Reading) -> None:
+    """Take in what was appended to the newest segment since."""
+    if reading.segment is not None:
+        reading.notes = [note for note in reading.notes if not note.startswith(f"{reading.segment}: dropped")]
+        _read_segment(reading.segment, None, reading)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InfrastructureError(f"{folder}: cannot be listed: {error.strerror}") from error
+
+
+def _chain(folder: Path, before: int | None, notes: list[str]) -> list[tuple[Path, int | None]]:
+    """The segments that count, oldest first, each with the bytes that count (None: all that are complete)."""
+    epochs = sorted(int(m[1]) for m in map(_NAME.fullmatch, _names(folder)) if m)
+    paths = [segment_path(folder, epoch) for epoch in epochs if before is None or epoch < before]
+    chain: list[tuple[Path, int | None]] = []
+    limit, wanted = None, None
+    while paths:
+        path = paths.pop()
+        if wanted is not None and path.name != wanted:
+            notes.append(f"{path}: ignored, another driver had replaced its driver before anything was acknowledged")
+            continue
+        first = _first_record(path)
+        if first is None and wanted is None:
+            notes.append(f"{path}: ignored, its driver ended before anything was acknowledged")
+            continue
+        if first is None or first["seal"] is None:
+            _damaged(path, 1, "a first record with a 'seal'", "none")
+        chain.append((path, limit))
+        if first["seal"] == b"null":
+            return chain[::-1]
+        limit, wanted = int(first["bytes"]), first["segment"].decode("ascii")
+    if wanted is not None:
+        _damaged(folder / wanted, None, "this segment, because a later one goes on from it", "no such file")
+    return []
+
+
+def _first_record(path: Path) -> re.Match[bytes] | None:
+    """The first line, or None if it is incomplete."""
+    data = _read(path, 0, 1 << 16)
+    line = data[: data.find(b"\n") + 1]
+    if not line or _has_empty_sector(line, 0):
+        return None
+    match = _LINE.fullmatch(line[:-1])
+    if match is None:
+        _damaged(path, 1, "a record", _shown(line))
+    return match
+
+
+def _read_segment(path: Path, limit: int | None, reading: Reading) -> None:
+    """Take in the records from `reading.end` on."""
+    offset = reading.end
+    data = _read(path, offset, None if limit is None else max(0, limit - offset))
+    for line in _lines(data):
+        match = _LINE.fullmatch(line[:-1])
+        if match is None or line[-1:] != b"\n" or not _continues(match, reading):
+            if limit is None and reading.end + len(line) == offset + len(data) and _is_torn(line, reading):
+                reading.notes.append(f"{path}: dropped {len(line)} bytes of a record that was never acknowledged")
+                return
+            expected = f"record {len(reading.events)} that continues {reading.hash[:12]}…"
+            _damaged(path, reading.lines + 1, expected, _shown(line))
+        reading.take(_checked(match, line, path, reading))
+    if limit is not None and reading.end != limit:
+        _damaged(path, None, f"{limit} bytes, because the next segment goes on from there", f"{reading.end}")
+
+
+def _continues(match: re.Match[bytes], reading: Reading) -> bool:
+    if int(match["seq"]) != len(reading.events):
+        return False
+    return bool(match["hash"].decode("ascii") == _digest(reading.hash.encode("ascii"), match["body"]))
+
+
+def _checked(match: re.Match[bytes], line: bytes, path: Path, reading: Reading) -> Record:
+    number = reading.lines + 1
+    if (match["seal"] is not None) != (number == 1):
+        _damaged(path, number, "a 'seal' in the first record of a segment and in no other", _shown(line))
+    if match["last"] is not None and match["last"].decode("ascii") != reading.hash:
+        _damaged(path, number, f"a seal with hash {reading.hash[:12]}…", match["last"][:12].decode("ascii"))
+    try:
+        event = decode(match["event"])
+    except ValueError as error:
+        raise LedgerError(
+            f"{path}: line {number}: intact, but not an event that this version knows: {error}. "
+            "Use the version of vibeserve that wrote the run"
+        ) from error
+    return Record(line=line, hash=match["hash"].decode("ascii"), event=event)
+
+
+def _is_torn(line: bytes, reading: Reading) -> bool:
+    """Whether the last line of a segment was cut off while it was written, as opposed to changed afterwards."""
+    if _has_empty_sector(line, reading.end):
+        return True
+    body = _LINE.fullmatch(line[:-1])  # a whole record before a wrong line end was complete once
+    return line[-1:] != b"\n" and not (body is not None and _continues(body, reading))
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Each line with its line end; the last may have none."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end
+
+
+def _has_empty_sector(line: bytes, start: int) -> bool:
+    """Whether a sector of the file holds only zeros where the line, which begins at `start`, covers it."""
+    cuts = [0, *range(_SECTOR_BYTES - start % _SECTOR_BYTES, len(line), _SECTOR_BYTES), len(line)]
+    return any(not line[a:b].strip(b"\0") for a, b in zip(cuts, cuts[1:], strict=False))
+
+
+def _read(path: Path, offset: int, count: int | None) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read() if count is None else file.read(count)
+    except OSError as error:
+        raise InfrastructureError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+_CURE = "Restore the ledger folder from a backup, or start a new run; the commits in population.git are not affected"
+
+
+def _shown(line: bytes) -> str:
+    return repr(line[:60])[1:] + ("…" if len(line) > 60 else "")
+
+
+def _damaged(path: Path, line: int | None, expected: str, got: str) -> NoReturn:
+    where = f"{path}: line {line}" if line is not None else str(path)
+    raise LedgerError(f"{where}: the ledger is damaged: expected {expected}, got {got}. {_CURE}")

@@ -1,0 +1,152 @@
+"""Decides the next child by simpler rules, for comparison: NSGA-II, random choice, and a barrier between generations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from population.archive import Archive
+from population.candidate import Operator, Proposal
+from population.dominance import Points
+from population.recipe import Recipe
+from search import racing, selection
+from search.indicators import generation
+from search.landscape import Key, Landscape, survey
+from search.moves import Move, MoveConfig, moves_from
+from search.pedigree import Descent
+from search.policy import Policy
+from search.survival import survivors
+
+_MATES = 12
+"""Other parents considered for a merge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nsga2Config:
+    """Of NSGA-II (Deb et al. 2002); wrap the policy in `BarrierPolicy` for the classic generational form."""
+
+    population_size: int = 12
+    """Survivors of every generation."""
+    crossover_probability: float = 0.5
+    """Probability 0..1 of a merge, where one is possible; otherwise a recipe or knob change, drawn evenly."""
+    moves: MoveConfig = MoveConfig()
+    max_repeats: int = 8
+    """Samples beyond which a member of the front is not measured again."""
+
+
+Draw = Callable[[Landscape, str, list[str], set[Key], np.random.Generator], Move | None]
+
+
+def _first(
+    land: Landscape, parents: Sequence[str], taken: set[Key], draw: Draw, rng: np.random.Generator
+) -> Move | None:
+    """The move of the first parent that has any."""
+    for parent in parents:
+        mates = [member for member in dict.fromkeys(parents) if member != parent][:_MATES]
+        move = draw(land, parent, mates, taken, rng)
+        if move is not None:
+            return move
+    return None
+
+
+def _proposal(move: Move, number: int) -> Proposal:
+    return Proposal(
+        number=number, operator=move.operator, parents=move.parents, recipe=move.recipe, knobs=move.knobs
+    )
+
+
+class Nsga2Policy:
+    """Rank-and-crowding survival, binary tournament, and variation drawn evenly from what is possible."""
+
+    def __init__(self, config: Nsga2Config, recipes: Mapping[str, Recipe]) -> None:
+        self.config = config
+        self.descent = Descent(recipes)
+
+    def propose(
+        self, archive: Archive, pending: Sequence[Proposal], number: int, rng: np.random.Generator
+    ) -> Proposal | None:
+        """See `search.policy.Policy.propose`."""
+        land = survey(archive, self.descent)
+        if not land.ids:
+            return None
+        costs_NM = land.points.costs_NM
+        # Exact costs as intervals of no width: NSGA-II knows no noise.
+        chosen, ranks = survivors(Points(costs_NM, costs_NM, costs_NM), self.config.population_size, rng)
+        distance = np.zeros(len(chosen))
+        for rank in np.unique(ranks):
+            distance[ranks == rank] = selection.crowding(costs_NM[chosen[ranks == rank]])
+        order = [self._tournament(ranks, distance, rng) for _ in range(4 * len(chosen))]
+        order = [*dict.fromkeys(order), *range(len(chosen))]
+        move = _first(land, [land.ids[chosen[i]] for i in order], land.taken(pending), self._draw, rng)
+        return None if move is None else _proposal(move, number)
+
+    def remeasure(self, archive: Archive, pending: Sequence[str], rng: np.random.Generator) -> str | None:
+        """See `search.policy.Policy.remeasure`."""
+        return racing.most_doubtful(archive, pending, self.config.max_repeats)
+
+    def _tournament(
+        self, ranks: selection.IntArray, distance: selection.FloatArray, rng: np.random.Generator
+    ) -> int:
+        one, two = (int(i) for i in rng.integers(len(ranks), size=2))
+        return one if (ranks[one], -distance[one]) <= (ranks[two], -distance[two]) else two
+
+    def _draw(
+        self, land: Landscape, parent: str, mates: list[str], taken: set[Key], rng: np.random.Generator
+    ) -> Move | None:
+        moves = moves_from(land, parent, mates, taken, self.config.moves, rng)
+        merges = [move for move in moves if move.operator is Operator.MERGE]
+        others = [move for move in moves if move.operator is not Operator.MERGE]
+        if merges and (not others or rng.random() < self.config.crossover_probability):
+            return merges[int(rng.integers(len(merges)))]
+        return others[int(rng.integers(len(others)))] if others else None
+
+
+class RandomPolicy:
+    """Any scored parent, any move, all alike."""
+
+    def __init__(self, config: MoveConfig, recipes: Mapping[str, Recipe]) -> None:
+        self.config = config
+        self.descent = Descent(recipes)
+
+    def propose(
+        self, archive: Archive, pending: Sequence[Proposal], number: int, rng: np.random.Generator
+    ) -> Proposal | None:
+        """See `search.policy.Policy.propose`."""
+        land = survey(archive, self.descent)
+        parents = [land.ids[i] for i in rng.permutation(len(land.ids))]
+        move = _first(land, parents, land.taken(pending), self._draw, rng)
+        return None if move is None else _proposal(move, number)
+
+    def remeasure(self, archive: Archive, pending: Sequence[str], rng: np.random.Generator) -> str | None:
+        """See `search.policy.Policy.remeasure`."""
+        members = [member for member in archive.front if member not in pending]
+        return members[int(rng.integers(len(members)))] if members else None
+
+    def _draw(
+        self, land: Landscape, parent: str, mates: list[str], taken: set[Key], rng: np.random.Generator
+    ) -> Move | None:
+        moves = moves_from(land, parent, mates, taken, self.config, rng)
+        return moves[int(rng.integers(len(moves)))] if moves else None
+
+
+class BarrierPolicy:
+    """Classic generations around any policy: nothing new while the generation before is unfinished."""
+
+    def __init__(self, inner: Policy, generation_size: int) -> None:
+        self.inner = inner
+        self.generation_size = generation_size
+
+    def propose(
+        self, archive: Archive, pending: Sequence[Proposal], number: int, rng: np.random.Generator
+    ) -> Proposal | None:
+        """The inner policy's proposal, seeing only generations that have ended; None while one before is unfinished."""
+        now = generation(number, self.generation_size)
+        if any(generation(proposal.number, self.generation_size) < now for proposal in pending):
+            return None
+        return self.inner.propose(archive, pending, number, rng)
+
+    def remeasure(self, archive: Archive, pending: Sequence[str], rng: np.random.Generator) -> str | None:
+        """See `search.policy.Policy.remeasure`."""
+        return self.inner.remeasure(archive, pending, rng)

@@ -1,0 +1,184 @@
+"""Decides the next child in steady state: parent, operator and detail, from everything that has ended so far.
+
+Parents come from the front (`frontier_bias`) or from the survivors; everything that applies to them and is not known is
+listed; a surrogate draws what each would yield, and the largest expected gain of hypervolume wins. Pure: the same
+archive, pending work and rng give the same proposal, and no state outlives a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from population.archive import Archive
+from population.candidate import Operator, Proposal
+from population.recipe import Recipe
+from search import gaps, racing, selection
+from search.bandit import BanditConfig, Pull, choose
+from search.confidence import ConfidenceConfig, chance
+from search.indicators import improvements
+from search.landscape import FloatArray, Key, Landscape, survey
+from search.moves import Move, MoveConfig, moves_from
+from search.pedigree import Descent
+from search.selection import Pool
+from search.surrogate import SurrogateConfig, sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvolveConfig:
+    """Of the default policy. Defaults were chosen with benchmarks/search/table.py."""
+
+    frontier_bias: float = 0.7
+    """Probability 0..1 that a parent comes from the front."""
+    temperature: float = 1.0
+    """Of the softmax over ranks of survivors; 0 takes the best rank only, large values any."""
+    population_size: int = 32
+    """Survivors that may become parents when not on the front."""
+    parents_considered: int = 4
+    """Parents drawn per proposal, whose moves compete; 1 leaves the choice of the parent to chance."""
+    mates_considered: int = 8
+    """Survivors considered per parent as the other side of a merge or of a knob crossover."""
+    inspirations_front: int = 2
+    """Other members of the front shown to an LLM mutator."""
+    inspirations_others: int = 2
+    """Other survivors, of the most different parts, shown to an LLM mutator."""
+    gap_goals: bool = True
+    """Whether children of the ends of the front's widest gap are told to fill it."""
+    gap_bias: float = 0.0
+    """Probability 0..1 that a parent drawn from the front is an end of its widest gap."""
+    use_bandit: bool = False
+    """Whether the operator is chosen first, by hypervolume gain per second; otherwise all moves compete directly."""
+    use_surrogate: bool = True
+    """Whether moves are compared by what they would probably yield; otherwise any is as good as another."""
+    unlock_bonus: float = 0.3
+    """Added to the weight 1 of a recipe for each other recipe that needs a capability which only it brings to the tree."""
+    max_repeats: int = 8
+    """Samples beyond which a member of the front is not measured again."""
+    moves: MoveConfig = MoveConfig()
+    bandit: BanditConfig = BanditConfig()
+    confidence: ConfidenceConfig = ConfidenceConfig()
+    surrogate: SurrogateConfig = SurrogateConfig()
+
+
+class EvolvePolicy:
+    """The default policy; see the module. `recipes`: every recipe that may be proposed, by name."""
+
+    def __init__(self, config: EvolveConfig, recipes: Mapping[str, Recipe]) -> None:
+        self.config = config
+        self.descent = Descent(recipes)
+
+    def propose(
+        self, archive: Archive, pending: Sequence[Proposal], number: int, rng: np.random.Generator
+    ) -> Proposal | None:
+        """See `search.policy.Policy.propose`; None when every parent is exhausted or none is scored."""
+        land = survey(archive, self.descent)
+        if not land.ids:
+            return None
+        pool = selection.gather(land, self.config.population_size, rng)
+        moves = self._moves(land, pool, land.taken(pending), rng)
+        if not moves:
+            return None
+        if self.config.use_bandit:
+            moves = self._by_bandit(land, moves)
+        return self._proposal(land, pool, self._best(land, moves, rng), number, rng)
+
+    def remeasure(self, archive: Archive, pending: Sequence[str], rng: np.random.Generator) -> str | None:
+        """See `search.policy.Policy.remeasure`."""
+        return racing.most_doubtful(archive, pending, self.config.max_repeats)
+
+    def _moves(self, land: Landscape, pool: Pool, taken: set[Key], rng: np.random.Generator) -> list[Move]:
+        """Moves of the drawn parents; of the first survivor that has any, when those are exhausted."""
+        drawn = dict.fromkeys(self._parent(pool, rng) for _ in range(self.config.parents_considered))
+        moves = [move for parent in drawn for move in self._from(land, pool, parent, taken, rng)]
+        rest = iter([int(i) for i in pool.survivors_S if int(i) not in drawn])
+        while not moves and (parent := next(rest, None)) is not None:
+            moves = self._from(land, pool, parent, taken, rng)
+        return moves
+
+    def _from(
+        self, land: Landscape, pool: Pool, parent: int, taken: set[Key], rng: np.random.Generator
+    ) -> list[Move]:
+        others = pool.survivors_S[pool.survivors_S != parent]
+        mates = [land.ids[i] for i in rng.permutation(others)[: self.config.mates_considered]]
+        return moves_from(land, land.ids[parent], mates, taken, self.config.moves, rng)
+
+    def _parent(self, pool: Pool, rng: np.random.Generator) -> int:
+        if len(pool.front_F) and rng.random() < self.config.frontier_bias:
+            if pool.gap is not None and rng.random() < self.config.gap_bias:
+                return pool.gap.better if rng.random() < 0.5 else pool.gap.worse
+            return selection.by_crowding(pool, rng)
+        return selection.by_rank(pool, self.config.temperature, rng)
+
+    def _by_bandit(self, land: Landscape, moves: list[Move]) -> list[Move]:
+        arms = [str(op) for op in self.config.moves.operators if any(m.operator is op for m in moves)]
+        arm = choose(arms, pulls(land), self.config.bandit)
+        return [move for move in moves if move.operator == arm]
+
+    def _best(self, land: Landscape, moves: list[Move], rng: np.random.Generator) -> Move:
+        """The move with the largest sampled gain of hypervolume times sampled chance of success."""
+        outcomes = land.outcomes
+        chances = {kind: chance(outcomes.get(kind, ()), self.config.confidence, rng) for kind in
+                   dict.fromkeys(move.kind for move in moves)}
+        weights = np.array([chances[move.kind] * self._promise(land, move) for move in moves])
+        if self.config.use_surrogate:
+            weights = weights * self._gains(land, moves, rng)
+        else:
+            weights = weights * rng.random(len(moves))
+        return moves[int(weights.argmax())]
+
+    def _gains(self, land: Landscape, moves: list[Move], rng: np.random.Generator) -> FloatArray:
+        """Sampled gain of hypervolume (C,) of every move's child over the front."""
+        draws = sample(land, [move.at for move in moves], self.config.surrogate, rng)
+        front_NM = land.points.costs_NM[land.front_N]
+        gains = np.mean([improvements(costs_CM, front_NM, land.reference_M) for costs_CM in draws], axis=0)
+        # Where no draw reaches the front, the one nearest to it: a tie-break far below any real gain.
+        nearness: FloatArray = np.exp(-np.clip(draws.mean(axis=(0, 2)), -50, 50))
+        return gains + 1e-9 * nearness
+
+    def _promise(self, land: Landscape, move: Move) -> float:
+        """1, and more for a recipe that other recipes wait for (a landmark of planning: Hoffmann et al. 2004)."""
+        if move.recipe is None or not self.config.unlock_bonus:
+            return 1.0
+        has = land.genome(move.parents[0]).capabilities
+        new = frozenset(land.descent.recipes[move.recipe].provides) - has
+        waiting = sum(not new.isdisjoint(recipe.needs) for recipe in land.descent.recipes.values())
+        return 1.0 + self.config.unlock_bonus * waiting
+
+    def _proposal(
+        self, land: Landscape, pool: Pool, move: Move, number: int, rng: np.random.Generator
+    ) -> Proposal:
+        goal = None
+        if self.config.gap_goals and pool.gap is not None:
+            ends = {land.ids[pool.gap.better], land.ids[pool.gap.worse]}
+            if ends & set(move.parents):
+                goal = gaps.goal(pool.gap, land.ids, land.points.costs_NM, land.archive.objectives)
+        counts = (self.config.inspirations_front, self.config.inspirations_others)
+        return Proposal(
+            number=number,
+            operator=move.operator,
+            parents=move.parents,
+            inspirations=selection.inspirations(land, pool, move.parents, counts, rng),
+            goal=goal,
+            recipe=move.recipe,
+            knobs=move.knobs,
+        )
+
+
+def pulls(land: Landscape, window: int = 100) -> list[Pull]:
+    """What the last `window` children gained in hypervolume over those before them, and what they cost."""
+    numbers = land.history.numbers[-window:]
+    young = set(numbers)
+    old = [i for i, member in enumerate(land.ids) if land.archive.candidates[member].proposal.number not in young]
+    front = land.points.costs_NM[old]
+    found = []
+    for number in numbers:
+        child = land.archive.children[number]
+        gain = 0.0
+        if child.proposal.operator is not Operator.SEED and child.proposal.id in land.index:
+            row = land.points.costs_NM[land.index[child.proposal.id]][None]
+            gain = float(improvements(row, front, land.reference_M)[0])
+            front = np.vstack([front, row]) if gain > 0 else front
+        found.append(Pull(arm=str(child.proposal.operator), gain=gain, cost_s=child.cost_s))
+    return found

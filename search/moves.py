@@ -1,0 +1,125 @@
+"""Decides what can be proposed from a parent: every recipe, knob change and merge that applies and is not known yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from population.candidate import Operator
+from population.genome import KnobValue
+from search.landscape import Key, Landscape, with_all_knobs
+from search.pedigree import Pedigree
+from search.surrogate import Point, member_point, point
+from search.variation import VariationConfig, to_unit, vary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A possible proposal, before it gets a number."""
+
+    operator: Operator
+    parents: tuple[str, ...]
+    recipe: str | None = None
+    knobs: Mapping[str, KnobValue] = field(default_factory=dict)
+    pedigree: Pedigree
+    """Of the child."""
+    at: Point
+    """Where the child lies for the surrogate."""
+    risky: bool = False
+    """A merge of two lineages that changed a common component."""
+
+    @property
+    def kind(self) -> str:
+        """Under which name outcomes of moves like this are remembered; see `landscape.label`."""
+        return f"recipe:{self.recipe}" if self.operator is Operator.RECIPE else str(self.operator)
+
+
+def recipe_moves(land: Landscape, parent: str, taken: set[Key]) -> list[Move]:
+    """Every recipe that applies to the parent and whose result is unknown, in order of name."""
+    genome, pedigree, here = land.genome(parent), land.pedigree(parent), member_point(land, parent)
+    moves = []
+    for name in sorted(land.descent.recipes):
+        if not land.descent.recipes[name].applies(genome):
+            continue
+        child = land.descent.with_recipe(pedigree, name, {})
+        # A recipe that provides no capability still applies to its own result, where it is pointless.
+        if name in pedigree.recipes or child in taken or (name, (parent,)) in taken:
+            continue
+        at = point(child, here.knobs)
+        moves.append(Move(operator=Operator.RECIPE, parents=(parent,), recipe=name, pedigree=child, at=at))
+    return moves
+
+
+def merge_moves(land: Landscape, parent: str, mates: Sequence[str], taken: set[Key]) -> list[Move]:
+    """Merges with mates of which neither contains the other, without a predicted conflict or a known result."""
+    mine, here = land.pedigree(parent), member_point(land, parent)
+    moves = []
+    for mate in mates:
+        theirs = land.pedigree(mate)
+        child = mine | theirs
+        if mate == parent or child in (mine, theirs) or child in taken:
+            continue
+        pair = (Operator.MERGE, tuple(sorted((parent, mate))))
+        if pair in taken or land.descent.conflict(mine, theirs):
+            continue
+        at = point(child, {**member_point(land, mate).knobs, **here.knobs, **_set_by(land, mate, theirs)})
+        risky = land.descent.overlap(mine, theirs)
+        moves.append(Move(operator=Operator.MERGE, parents=(parent, mate), pedigree=child, at=at, risky=risky))
+    return moves
+
+
+def tune_moves(
+    land: Landscape, parent: str, mates: Sequence[str], taken: set[Key], draws: tuple[int, VariationConfig],
+    rng: np.random.Generator,
+) -> list[Move]:
+    """Up to `draws[0]` different knob changes, half of them crossed with a random mate's knobs."""
+    genome, pedigree, here = land.genome(parent), land.pedigree(parent), member_point(land, parent)
+    knobs = genome.knobs
+    moves: dict[Pedigree, Move] = {}
+    for draw in range(draws[0] if knobs else 0):
+        mate = land.genome(mates[int(rng.integers(len(mates)))]).knobs if mates and draw % 2 else {}
+        changed = vary(knobs, mate, draws[1], rng)
+        whole = with_all_knobs(pedigree, genome, changed)
+        if not changed or whole in taken or whole in moves:
+            continue
+        settings = frozenset(s for s in pedigree.settings if s[0] not in changed) | frozenset(changed.items())
+        child = Pedigree(pedigree.recipes, settings, pedigree.edits)
+        if child in taken:
+            continue
+        units = {**here.knobs, **{name: to_unit(knobs[name], value) for name, value in changed.items()}}
+        at = point(child, units)
+        moves[whole] = Move(operator=Operator.TUNE, parents=(parent,), knobs=changed, pedigree=child, at=at)
+    return list(moves.values())
+
+
+def _set_by(land: Landscape, member: str, pedigree: Pedigree) -> dict[str, float]:
+    knobs = land.genome(member).knobs
+    return {name: to_unit(knobs[name], value) for name, value in pedigree.settings if name in knobs}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveConfig:
+    """Which operators may be used, and how many draws an operator with a continuum gets."""
+
+    operators: tuple[Operator, ...] = (Operator.RECIPE, Operator.TUNE, Operator.MERGE)
+    """Operators of the search; the order breaks ties."""
+    tune_draws: int = 6
+    """Knob variations drawn per parent and proposal."""
+    variation: VariationConfig = VariationConfig()
+
+
+def moves_from(
+    land: Landscape, parent: str, mates: Sequence[str], taken: set[Key], config: MoveConfig, rng: np.random.Generator
+) -> list[Move]:
+    """Everything that can be proposed from the parent, in the order of the operators."""
+    moves: list[Move] = []
+    for operator in config.operators:
+        if operator is Operator.RECIPE:
+            moves += recipe_moves(land, parent, taken)
+        elif operator is Operator.TUNE:
+            moves += tune_moves(land, parent, mates, taken, (config.tune_draws, config.variation), rng)
+        elif operator is Operator.MERGE:
+            moves += merge_moves(land, parent, mates, taken)
+    return moves

@@ -1,0 +1,6 @@
+"""Decides nothing: `python -m vibeserve` is the command line."""
+
+from vibeserve.cli import main
+
+if __name__ == "__main__":
+    main()

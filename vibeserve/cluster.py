@@ -1,0 +1,234 @@
+"""The one door to Ray: decides how tasks become Ray tasks, which resources they hold, and which deaths are faults.
+
+Two pools. A mutation holds no evaluation resources (an LLM may think for minutes); an evaluation holds the target's CPUs
+and GPUs. The two are chained by reference, so a child takes its GPU the moment its tree exists. Nothing is retried by Ray:
+the driver decides that, by the kind of death.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before `import ray`: under `uv run` Ray would rewrite the workers' environment, and tasks would hang.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import exceptions as ray_errors
+
+from population.errors import InfrastructureError
+from population.evaluation import Rejected, Stage
+from vibeserve.executor import ChildTask, Completion, Evaluated, Fault, MeasureTask, Mutated
+from vibeserve.workshop import Kit, Workshop
+
+_BOARD_TIMEOUT_S = 0.5
+_CAPACITY_TTL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What one evaluation holds, and where it may run."""
+
+    cpus: int
+    gpus: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Ray node labels that must match."""
+
+
+class _Board:
+    """Actor: which stage each key is in; display only, so losing it costs nothing."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, tuple[Stage, float]] = {}
+
+    def enter(self, key: str, stage: Stage) -> None:
+        self._stages[key] = (stage, time.monotonic())
+
+    def leave(self, key: str) -> None:
+        self._stages.pop(key, None)
+
+    def stages(self) -> dict[str, tuple[Stage, float]]:
+        now = time.monotonic()
+        return {key: (stage, now - since) for key, (stage, since) in self._stages.items()}
+
+
+_SHOPS: dict[tuple[str, str], Workshop] = {}
+"""This worker's workshop, by run and target: Ray reuses workers."""
+
+
+def _shop(kit: Kit) -> Workshop:
+    key = (kit.run, kit.target_digest)
+    if key not in _SHOPS:
+        _SHOPS.clear()
+        _SHOPS[key] = Workshop(kit)
+    return _SHOPS[key]
+
+
+def _mutate(task: ChildTask, kit: Kit, board: Any) -> Mutated | Rejected | Fault:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a task without GPUs sees all of them otherwise
+    board.enter.remote(task.proposal.id, Stage.MUTATE)
+    try:
+        return _shop(kit).mutate(task)
+    except Exception as error:  # noqa: BLE001  # the executor's boundary: a bug of ours must not end the run
+        return Fault(reason=f"internal error while mutating {task.proposal.id}: {error!r}", retryable=False)
+
+
+def _evaluate(
+    measure: MeasureTask, mutated: Mutated | Rejected | Fault | None, kit: Kit, board: Any
+) -> Evaluated | Fault | None:
+    """None: there is nothing to evaluate, because the mutation failed or arrived at a known tree."""
+    if isinstance(mutated, Rejected | Fault):
+        return None
+    if mutated is not None:
+        if mutated.tree in measure.seen_trees:
+            return None
+        measure = replace(measure, bundle=mutated.bundle, commit=mutated.commit)
+    try:
+        return _shop(kit).measure(measure, lambda stage: board.enter.remote(measure.key, stage))
+    except Exception as error:  # noqa: BLE001  # the executor's boundary
+        return Fault(reason=f"internal error while evaluating {measure.key}: {error!r}", retryable=False)
+    finally:
+        board.leave.remote(measure.key)
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at `address`, or start Ray on this machine.
+
+    Raises:
+        InfrastructureError: no cluster answers there.
+    """
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    if address is None:
+        options |= {"address": "local", "include_dashboard": False}
+    else:
+        options |= {"address": address}
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # `ray job submit` has shipped the checkout already
+            checkout = Path(__file__).resolve().parent.parent
+            options["runtime_env"] = {"working_dir": str(checkout), "excludes": ["/runs", "*.git"]}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray_errors.RayError) as error:
+        raise InfrastructureError(
+            f"expected a Ray cluster at {address or 'this machine'}, got: {str(error).strip() or type(error).__name__}. "
+            "Check `ray status`; with token authentication export RAY_AUTH_MODE=token on both sides; "
+            "-s cluster.executor=inline runs without Ray, one child at a time"
+        ) from error
+
+
+def resources() -> dict[str, float]:
+    """What the connected cluster has in total: CPU, GPU, memory (bytes) and custom resources."""
+    return {key: float(value) for key, value in ray.cluster_resources().items()}
+
+
+def capacity(demand: Demand) -> int:
+    """Evaluations that fit on the connected cluster at once, summed over nodes that match the labels."""
+    fits = 0
+    for node in ray.nodes():
+        if not node["Alive"] or any(node.get("Labels", {}).get(k) != v for k, v in demand.labels.items()):
+            continue
+        has = node["Resources"]
+        by_cpu = int(has.get("CPU", 0) // demand.cpus) if demand.cpus else sys.maxsize
+        by_gpu = int(has.get("GPU", 0) // demand.gpus) if demand.gpus else sys.maxsize
+        fits += min(by_cpu, by_gpu)
+    return fits
+
+
+class RayExecutor:
+    """Executor on Ray; `connect` has been called. Completions come in order of completion."""
+
+    def __init__(self, kit: Kit, demand: Demand, evaluate_slots: int | None = None) -> None:
+        """`evaluate_slots` limits the evaluations at once; None: as many as the cluster holds.
+
+        Raises:
+            InfrastructureError: no node can hold a single evaluation.
+        """
+        self._demand, self._limit = demand, evaluate_slots
+        self._capacity, self._counted_at = capacity(demand), time.monotonic()
+        if self._capacity == 0:
+            raise InfrastructureError(
+                f"expected a node with {demand.cpus} CPUs, {demand.gpus} GPUs and labels {dict(demand.labels)}, the cluster "
+                f"has {resources()}; add such a node, or change [resources] of the target or cluster.labels"
+            )
+        self._kit = ray.put(kit)
+        self._board = ray.remote(num_cpus=0, max_restarts=3)(_Board).remote()
+        self._mutate = ray.remote(num_cpus=0, max_retries=0)(_mutate)
+        self._evaluate = ray.remote(
+            num_cpus=demand.cpus, num_gpus=demand.gpus, max_retries=0, label_selector=dict(demand.labels) or None
+        )(_evaluate)
+        self._running: dict[Any, str] = {}
+
+    @property
+    def evaluate_slots(self) -> int:
+        if time.monotonic() - self._counted_at > _CAPACITY_TTL_S:  # clusters grow and shrink
+            self._capacity, self._counted_at = capacity(self._demand), time.monotonic()
+        return min(self._capacity, self._limit) if self._limit else self._capacity
+
+    def submit(self, task: ChildTask | MeasureTask) -> None:
+        if isinstance(task, MeasureTask):
+            self._running[self._evaluate.remote(task, None, self._kit, self._board)] = task.key
+            return
+        if task.material is None:
+            self._running[self._evaluate.remote(task.measure, None, self._kit, self._board)] = task.proposal.id
+            return
+        mutated = self._mutate.remote(task, self._kit, self._board)
+        self._running[mutated] = task.proposal.id
+        self._running[self._evaluate.remote(task.measure, mutated, self._kit, self._board)] = task.proposal.id
+
+    def wait(self, timeout_s: float) -> Sequence[Completion]:
+        if not self._running:
+            return ()
+        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+        if ready:  # drain everything that is ready
+            ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        # Dict order is submission order, so a child's `Mutated` precedes its `Evaluated` even when both are ready.
+        finished = set(ready)
+        completions = []
+        for ref, key in [(ref, key) for ref, key in self._running.items() if ref in finished]:
+            if self._running.pop(ref, None) is None:
+                continue  # the other half of a child that has just failed
+            outcome = _outcome(ref, key)
+            if isinstance(outcome, Fault):
+                self.cancel(key)  # one fault per task: the half that waits for a lost one fails with it
+            if outcome is not None:
+                completions.append(Completion(key=key, outcome=outcome))
+        return completions
+
+    def cancel(self, key: str) -> None:
+        for ref in [ref for ref, owner in self._running.items() if owner == key]:
+            del self._running[ref]
+            ray.cancel(ref, force=True)  # the server's supervisor sees the worker's end and kills the whole tree
+
+    def stages(self) -> dict[str, tuple[Stage, float]]:
+        try:
+            stages: dict[str, tuple[Stage, float]] = ray.get(self._board.stages.remote(), timeout=_BOARD_TIMEOUT_S)
+        except ray_errors.RayError:
+            return {}
+        return stages
+
+    def close(self) -> None:
+        for key in set(self._running.values()):
+            self.cancel(key)
+        if ray.is_initialized():
+            ray.shutdown()
+
+
+def _outcome(ref: Any, key: str) -> Mutated | Evaluated | Rejected | Fault | None:
+    try:
+        outcome: Mutated | Evaluated | Rejected | Fault | None = ray.get(ref)
+    except ray_errors.TaskCancelledError:
+        return None
+    except ray_errors.RayTaskError as error:  # the task function catches its own; this is Ray failing inside it
+        return Fault(reason=f"{key}: {error.cause!r}")
+    except ray_errors.RayError as error:  # worker, node or object lost, or out of memory
+        return Fault(reason=f"{key}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    return outcome

@@ -1,0 +1,52 @@
+"""Decides what a driver obeys: seeds, budgets and switches, made once from the config and the target."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from population.genome import Genome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A commit that exists before the search: the seed, or a baseline."""
+
+    commit: str
+    tree: str
+    genome: Genome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the driver obeys. None is unlimited."""
+
+    seed: int
+    """The run's seed; a child's rng is `default_rng([seed, number])`."""
+    secret: bytes
+    """Draws the contents of prompts; no candidate sees it, and it is disclosed when the run ends."""
+    root: Root
+    baselines: Mapping[str, Root] = field(default_factory=dict)
+    """The target's other baselines by name, measured together with the final front."""
+    children: int | None = None
+    wall_time_s: float | None = None
+    gpu_hours: float | None = None
+    gpus_per_evaluation: int = 0
+    queue_depth: int = 0
+    """Children beyond the evaluation slots that may be in flight, so that a mutated one waits before each GPU."""
+    racing: bool = True
+    remeasure: bool = True
+    repeats: int | None = None
+    """Benchmark repeats per evaluation; None: as the target says."""
+    final_repeats: int = 1
+    profile: bool = False
+
+    def trace_seed(self, trace: str) -> int:
+        """Seed of arrival times, lengths and sharing of a trace, `search` or `held-out`."""
+        return int.from_bytes(hashlib.sha256(f"{self.seed}:{trace}".encode()).digest()[:6])
+
+    def content_seed(self, key: str) -> int:
+        """Seed of the prompts' contents of one evaluation."""
+        return int.from_bytes(hmac.digest(self.secret, key.encode(), "sha256")[:6])

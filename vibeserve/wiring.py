@@ -1,0 +1,251 @@
+"""Composition root: the only place where a configured name becomes an object, and a run folder becomes a driver."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluators.fingerprint import digest, fingerprint, fingerprint_difference, snapshot
+from evaluators.pipeline import LocalEvaluator
+from evaluators.target import Target, load_target
+from population.candidate import Operator, Proposal, candidate_id
+from population.errors import ConfigError, RunError
+from population.evaluation import Rejected
+from population.events import RunStarted
+from population.genome import parse_genome
+from population.ledger import Ledger
+from population.recipe import Recipe
+from population.replay import State
+from population.repository import Repository
+from search.policy import Policy
+from vibeserve import __version__
+from vibeserve.config import Config
+from vibeserve.config_text import to_toml
+from vibeserve.display import Display
+from vibeserve.driver import Driver, Records
+from vibeserve.executor import Executor
+from vibeserve.layers import load_run_config
+from vibeserve.mutators import Mutator, RecipeMutator, TuneMutator
+from vibeserve.observer import Observer
+from vibeserve.recipes import load_recipes
+from vibeserve.rules import Root, Rules
+from vibeserve.workshop import Kit, Workshop, pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """Where a run is, and why its driver stopped."""
+
+    run_dir: Path
+    stopped_because: str
+
+
+def run(config: Config, display: Display) -> RunResult:
+    """Start a new run.
+
+    Raises:
+        ConfigError: the target, the skills or the config are malformed.
+        RunError: the seed was rejected.
+        InfrastructureError: Ray is absent, the disk is full, a machine failed again and again.
+    """
+    return _drive(_prepare(config), config, display)
+
+
+def resume(run_dir: Path, overrides: Sequence[str], display: Display) -> RunResult:
+    """Go on with a run from where its ledger ends; `overrides` are `-s` options, such as a larger budget.
+
+    Raises:
+        RunError: not a run, or its target, skills or objectives are no longer those it was started with.
+    """
+    return _drive(run_dir, load_run_config(run_dir, overrides), display)
+
+
+# --- preparing a run folder -------------------------------------------------------------------------------------------
+
+
+def _prepare(config: Config) -> Path:
+    if config.target is None:
+        raise ConfigError("expected a target folder, got none: name one (`vibeserve run examples/tiny-llama`) or a preset")
+    target = load_target(config.target)
+    recipes = load_recipes(config.skills.dir)
+    if target.seed is None:
+        raise ConfigError(
+            f"{target.folder}: expected a seed/ folder with the first server; writing one from the reference needs an LLM "
+            "agent, which this version does not have"
+        )
+    if config.seed is None:
+        config = config.replace("seed", secrets.randbelow(2**31), "drawn")
+    run_dir = _new_folder(config.runs_dir, config.name or target.name)
+    snapshot(target, run_dir / "target")
+    shutil.copytree(config.skills.dir, run_dir / "skills", ignore=shutil.ignore_patterns("__pycache__"))
+    secret = run_dir / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text(secrets.token_hex(32), encoding="ascii")
+    repository = Repository.create(run_dir / "population.git")
+    seed = _commit_root(repository, target.seed, (), "seed")
+    repository.set_ref(candidate_id(0), seed.commit)
+    for baseline in target.baselines:
+        _commit_baseline(repository, target, baseline.name, baseline.recipes, recipes, seed)
+    (run_dir / "run.toml").write_text(to_toml(config), encoding="utf-8")
+    with Ledger.open(run_dir / "ledger") as ledger:
+        ledger.append(
+            RunStarted(
+                run=run_dir.name,
+                seed=_seed(config),
+                objectives=tuple(target.objectives),
+                fingerprint=_fingerprint(run_dir, target),
+            )
+        )
+    return run_dir
+
+
+def _new_folder(runs_dir: Path, name: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        folder = runs_dir / f"{stamp}-{name}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"runs_dir: cannot create {folder}: {error.strerror}") from error
+        return folder
+    raise RunError(f"{runs_dir}: too many runs began in this second")
+
+
+def _commit_root(repository: Repository, folder: Path, parents: Sequence[str], message: str) -> Root:
+    commit = repository.commit_tree(folder, parents=parents, message=message, number=0)
+    genome = parse_genome(repository.read_files(commit.sha, "*.toml"))
+    return Root(commit=commit.sha, tree=commit.tree, genome=genome)
+
+
+def _commit_baseline(
+    repository: Repository,
+    target: Target,
+    name: str,
+    wanted: Sequence[str],
+    recipes: Mapping[str, Recipe],
+    seed: Root,
+) -> None:
+    """The seed with the baseline's recipes applied, as refs/baselines/<name>."""
+    mutator = RecipeMutator(recipes)
+    with tempfile.TemporaryDirectory(prefix="vibeserve-tree-") as folder:
+        repository.export(seed.commit, Path(folder))
+        for recipe in wanted:
+            proposal = Proposal(number=0, operator=Operator.RECIPE, recipe=recipe)
+            mutation = mutator.mutate(Path(folder), proposal, "")
+            if isinstance(mutation, Rejected):
+                raise ConfigError(f"{target.folder / 'target.toml'}: [[baseline]] '{name}': {mutation.reason}")
+        root = _commit_root(repository, Path(folder), (seed.commit,), f"baseline {name}")
+    repository.set_baseline(name, root.commit)
+
+
+def _fingerprint(run_dir: Path, target: Target) -> dict[str, str]:
+    return {**fingerprint(target), "skills": digest(run_dir / "skills"), "vibeserve": __version__}
+
+
+def _seed(config: Config) -> int:
+    if config.seed is None:
+        raise RunError("expected a 'seed' in run.toml, found none; restore the line, the ledger's first record has it too")
+    return config.seed
+
+
+# --- wiring a driver --------------------------------------------------------------------------------------------------
+
+
+def _drive(run_dir: Path, config: Config, display: Display) -> RunResult:
+    target = load_target(run_dir / "target")
+    recipes = load_recipes(run_dir / "skills")
+    with Ledger.open(run_dir / "ledger") as ledger:
+        state = State.replay(ledger.events())
+        _require_same(state, run_dir, target)
+        repository = Repository.open(run_dir / "population.git")
+        rules = _rules(run_dir, config, target, repository)
+        records = Records(ledger=ledger, state=state, repository=repository, children=run_dir / "children")
+        executor = _executor(config, _kit(run_dir, config, target, recipes, repository, rules), target)
+        observer = Observer(run_dir.name, rules, state, executor, display)
+        try:
+            reason = Driver(rules, records, _policy(config, recipes), executor, observer).run()
+        finally:
+            display.close()
+    (run_dir / "secret").chmod(0o644)  # the run is over: disclosed, so that anyone can draw the same prompts
+    return RunResult(run_dir=run_dir, stopped_because=reason)
+
+
+def _require_same(state: State, run_dir: Path, target: Target) -> None:
+    if state.started is None:
+        raise RunError(f"{run_dir}: the ledger holds no start of a run; it was ended while it was being prepared. Run again")
+    changed = fingerprint_difference(state.started.fingerprint, _fingerprint(run_dir, target))
+    if changed:
+        raise RunError(
+            f"{run_dir}: expected the target and skills this run was started with, but they differ: " + "; ".join(changed)
+            + ". Restore them, or start a new run: measurements before and after would not be comparable"
+        )
+
+
+def _rules(run_dir: Path, config: Config, target: Target, repository: Repository) -> Rules:
+    def root(commit: str) -> Root:
+        genome = parse_genome(repository.read_files(commit, "*.toml"))
+        return Root(commit=commit, tree=repository.tree_of(commit), genome=genome)
+
+    return Rules(
+        seed=_seed(config),
+        secret=(run_dir / "secret").read_text(encoding="ascii").encode(),
+        root=root(repository.ref(candidate_id(0))),
+        baselines={b.name: root(repository.baseline(b.name)) for b in target.baselines},
+        children=config.budget.children,
+        wall_time_s=config.budget.wall_time_s,
+        gpu_hours=config.budget.gpu_hours,
+        gpus_per_evaluation=target.resources.num_gpus,
+        queue_depth=config.cluster.queue_depth,
+        racing=config.evaluation.racing,
+        remeasure=config.evaluation.remeasure,
+        repeats=config.evaluation.repeats,
+        final_repeats=config.evaluation.final_repeats,
+        profile=config.evaluation.profile,
+    )
+
+
+def _kit(
+    run_dir: Path,
+    config: Config,
+    target: Target,
+    recipes: Mapping[str, Recipe],
+    repository: Repository,
+    rules: Rules,
+) -> Kit:
+    mutators: dict[Operator, Mutator] = {Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()}
+    return Kit(
+        run=run_dir.name,
+        target_tar=pack(run_dir / "target"),
+        target_digest=digest(run_dir / "target"),
+        seed_bundle=repository.bundle(rules.root.commit, have=()),
+        seed_commit=rules.root.commit,
+        mutators=mutators,
+        evaluator=LocalEvaluator(),
+        cpus=target.resources.cpus,
+    )
+
+
+def _executor(config: Config, kit: Kit, target: Target) -> Executor:
+    if config.cluster.executor == "inline":
+        from vibeserve.inline import InlineExecutor
+
+        return InlineExecutor(Workshop(kit))
+    from vibeserve import cluster
+
+    cluster.connect(config.cluster.address)
+    labels = dict(config.cluster.labels)
+    if target.resources.accelerator_type:
+        labels.setdefault("ray.io/accelerator-type", target.resources.accelerator_type)
+    demand = cluster.Demand(cpus=target.resources.cpus, gpus=target.resources.num_gpus, labels=labels)
+    return cluster.RayExecutor(kit, demand, config.cluster.evaluate_slots)
+
+
+def _policy(config: Config, recipes: Mapping[str, Recipe]) -> Policy:
+    raise NotImplementedError

@@ -1,0 +1,202 @@
+"""Decides how one machine carries out one half of a child: mutate a parent's tree, or measure a candidate's tree.
+
+Runs inside the executor's workers. Everything it needs comes with the `Kit`; it keeps one cache per run and machine.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluators.evaluator import EvaluationTask, Evaluator
+from population.candidate import Operator, Proposal
+from population.errors import InfrastructureError, VibeServeError
+from population.evaluation import Rejected, Stage
+from population.repository import Conflict, Repository, TreeRefused
+from vibeserve.executor import ChildTask, Evaluated, Fault, Material, MeasureTask, Mutated
+from vibeserve.lease import lease
+from vibeserve.mutators import Mutation, Mutator
+
+_FILES_BYTES = 60_000
+"""Text kept per evaluation: results must stay far below Ray's 100 kB inlining limit, or a dead node loses them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kit:
+    """What every worker of a run needs, sent once. Picklable."""
+
+    run: str
+    target_tar: bytes
+    """The run's snapshot of the target."""
+    target_digest: str
+    seed_bundle: bytes
+    seed_commit: str
+    mutators: Mapping[Operator, Mutator]
+    evaluator: Evaluator
+    cpus: int
+    """Logical CPUs per evaluation."""
+
+    @property
+    def cache(self) -> Path:
+        """This machine's cache folder for the run."""
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        return Path(base) / "vibeserve" / "runs" / f"{self.run}-{self.target_digest[:12]}"
+
+
+def pack(folder: Path) -> bytes:
+    """A folder as an uncompressed tar with stable metadata."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path in sorted(folder.rglob("*")):
+            if "__pycache__" not in path.parts:
+                tar.add(path, arcname=str(path.relative_to(folder)), recursive=False, filter=_anonymous)
+    return buffer.getvalue()
+
+
+def _anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = info.mtime = 0
+    info.uname = info.gname = ""
+    return info
+
+
+class Workshop:
+    """Carries out tasks on this machine. One per worker process; stateless but for the cache on disk."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._target = self._unpack_target()
+        self._repository = Repository.cache(kit.cache / "population.git")
+        if not self._repository.has(kit.seed_commit):
+            self._repository.unbundle(kit.seed_bundle)
+
+    def mutate(self, task: ChildTask) -> Mutated | Rejected | Fault:
+        """Make the child's commit. Candidate faults are `Rejected`, ours and the machine's are `Fault`."""
+        assert task.material is not None
+        started = time.monotonic()
+        try:
+            outcome = self._mutate(task.proposal, task.material)
+        except (VibeServeError, OSError) as error:
+            return Fault(reason=f"mutation of {task.proposal.id}: {error}")
+        if isinstance(outcome, Rejected):
+            return outcome
+        commit, tree, summary, trace = outcome
+        return Mutated(
+            bundle=self._repository.bundle(commit, have=task.material.parents),
+            commit=commit,
+            tree=tree,
+            summary=summary,
+            elapsed_s=time.monotonic() - started,
+            files=(("brief.md", task.material.brief), ("transcript.txt", trace)),
+        )
+
+    def _mutate(self, proposal: Proposal, material: Material) -> tuple[str, str, str, str] | Rejected:
+        if material.bundle:
+            self._repository.unbundle(material.bundle)
+        if proposal.operator is Operator.MERGE:
+            return self._merge(proposal, material)
+        folder = Path(tempfile.mkdtemp(prefix="vibeserve-tree-"))
+        try:
+            self._repository.export(material.parents[0], folder)
+            mutation = self._kit.mutators[proposal.operator].mutate(folder, proposal, material.brief)
+            if isinstance(mutation, Rejected):
+                return mutation
+            return self._commit(folder, proposal, material, mutation)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _commit(
+        self, folder: Path, proposal: Proposal, material: Material, mutation: Mutation
+    ) -> tuple[str, str, str, str] | Rejected:
+        try:
+            commit = self._repository.commit_tree(
+                folder, parents=material.parents[:1], message=mutation.summary, number=proposal.number
+            )
+        except TreeRefused as refusal:
+            return Rejected(stage=Stage.MUTATE, reason=str(refusal))
+        return commit.sha, commit.tree, mutation.summary, mutation.trace
+
+    def _merge(self, proposal: Proposal, material: Material) -> tuple[str, str, str, str] | Rejected:
+        summary = f"merge {proposal.parents[0]} and {proposal.parents[1]}"
+        merged = self._repository.merge(*material.parents[:2], message=summary, number=proposal.number)
+        if isinstance(merged, Conflict):
+            return Rejected(stage=Stage.MUTATE, reason=f"{summary}: conflict in {', '.join(merged.paths)}")
+        return merged.sha, merged.tree, summary, summary
+
+    def measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated | Fault:
+        """Judge and benchmark the task's commit under a lease; leaves no process and no file behind."""
+        assert task.commit is not None
+        started = time.monotonic()
+        try:
+            if task.bundle:
+                self._repository.unbundle(task.bundle)
+            with lease(self._kit.cpus, _visible_gpus()) as granted:
+                workspace, output = granted.scratch / "workspace", granted.scratch / "output"
+                workspace.mkdir()
+                output.mkdir()
+                self._repository.export(task.commit, workspace)
+                evaluation = self._kit.evaluator.evaluate(
+                    self._evaluation_task(task, workspace, output), granted, progress
+                )
+                files = _texts(output)
+        except (VibeServeError, OSError) as error:
+            return Fault(reason=f"evaluation of {task.key}: {error}")
+        return Evaluated(
+            evaluation=evaluation, elapsed_s=time.monotonic() - started, node=os.uname().nodename, files=files
+        )
+
+    def _evaluation_task(self, task: MeasureTask, workspace: Path, output: Path) -> EvaluationTask:
+        return EvaluationTask(
+            candidate=task.key,
+            workspace=workspace,
+            target=self._target,
+            trace_seed=task.trace_seed,
+            content_seed=task.content_seed,
+            bar=task.bar,
+            repeats=task.repeats,
+            judged=task.judged,
+            profile=task.profile,
+            output=output,
+        )
+
+    def _unpack_target(self) -> Path:
+        """The target's snapshot on this machine; unpacked beside its place and renamed, so that it is never half there."""
+        place = self._kit.cache / f"target-{self._kit.target_digest[:12]}"
+        if place.is_dir():
+            return place
+        self._kit.cache.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix="target-", dir=self._kit.cache))
+        with tarfile.open(fileobj=io.BytesIO(self._kit.target_tar)) as tar:
+            tar.extractall(fresh, filter="data")
+        try:
+            fresh.rename(place)
+        except OSError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if not place.is_dir():  # otherwise another worker was first
+                raise InfrastructureError(f"cannot unpack the target into {place}: {error}") from error
+        return place
+
+
+def _visible_gpus() -> tuple[str, ...]:
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return tuple(gpu for gpu in listed.split(",") if gpu)
+
+
+def _texts(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Every file's text, the tail of each where all together would be too long."""
+    paths = sorted(p for p in folder.iterdir() if p.is_file())
+    share = _FILES_BYTES // max(1, len(paths))
+    return tuple((p.name, _tail(p, share)) for p in paths)
+
+
+def _tail(path: Path, limit: int) -> str:
+    data = path.read_bytes()
+    if len(data) <= limit:
+        return data.decode(errors="replace")
+    return f"[{len(data) - limit} earlier bytes not kept]\n" + data[-limit:].decode(errors="replace")
