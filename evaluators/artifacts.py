@@ -71,7 +71,11 @@ def _build(target: Target, folder: Path, cpus: tuple[int, ...]) -> None:
         )
         outcome = run_trusted(command, {"artifacts": str(made)})
         if outcome.code != 0:
-            ended = f"did not end in {command.timeout_s:g} s" if outcome.code is None else f"failed ({describe_exit(outcome.code)})"
+            ended = (
+                f"did not end in {command.timeout_s:g} s"
+                if outcome.code is None
+                else f"failed ({describe_exit(outcome.code)})"
+            )
             raise InfrastructureError(f"the target's [artifacts] command {ended}:\n{outcome.output}")
         _make_read_only(made)
         made.rename(folder)

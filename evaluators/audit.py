@@ -72,7 +72,9 @@ def audit(
     outcome = run_trusted(command, dict(words))
     if outcome.code != 0:
         ended = "did not end in time" if outcome.code is None else f"failed ({describe_exit(outcome.code)})"
-        raise InfrastructureError(f"the target's [audit] command {ended} after {command.timeout_s:g} s at most:\n{outcome.output}")
+        raise InfrastructureError(
+            f"the target's [audit] command {ended} after {command.timeout_s:g} s at most:\n{outcome.output}"
+        )
     try:
         report = read_object(Path(words["output"]))
         figures = {name: metric(report, name) for name in ("tokens", *THRESHOLDS)}
@@ -80,7 +82,9 @@ def audit(
         raise InfrastructureError(f"the target's [audit] command wrote an unusable report: {error}") from error
     expected = sum(len(item.response.output_ids or ()) for item in sample)
     if figures["tokens"] != expected:
-        raise InfrastructureError(f"the target's [audit] command scored {figures['tokens']:g} tokens, expected {expected}")
+        raise InfrastructureError(
+            f"the target's [audit] command scored {figures['tokens']:g} tokens, expected {expected}"
+        )
     return _verdict(figures, table, report, sample) or figures
 
 
@@ -98,14 +102,18 @@ def _verdict(
 
 def _worst(report: Mapping[str, Any], sample: Sequence[Sampled], count: int = 5) -> str:
     """The answers with the largest gaps, one line each."""
-    scores = [s for s in report.get("per_response", []) if isinstance(s, dict) and isinstance(s.get("max_gap"), int | float)]
+    scores = [
+        s for s in report.get("per_response", []) if isinstance(s, dict) and isinstance(s.get("max_gap"), int | float)
+    ]
     scores.sort(key=lambda s: -float(s["max_gap"]))
     known = {item.response.id: item for item in sample}
     lines = []
     for score in scores[:count]:
         item = known.get(str(score.get("id")))
         if item is not None:
-            place = f"load {item.response.load}, prompt of {len(item.response.prompt_ids)}, {item.occupancy} served at once"
+            place = (
+                f"load {item.response.load}, prompt of {len(item.response.prompt_ids)}, {item.occupancy} served at once"
+            )
             lines.append(
                 f"{item.response.id}: max_gap {score['max_gap']:.4g} at output token {score.get('worst_position')}, "
                 f"{score.get('flips')} flips in {score.get('tokens')} tokens ({place})"

@@ -38,6 +38,7 @@ class Plan:
     bar: tuple[tuple[float, ...], ...] = ()
     cpus: tuple[int, ...] = ()
     """The lease's CPUs, on which others' work is noise."""
+    noise_retries: int = NOISE_RETRIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,14 +134,19 @@ class _Benchmark:
         self._session = session
         self._loads = loads
         self._plan = plan
-        self._retries_left = NOISE_RETRIES
+        self._retries_left = plan.noise_retries
         self._draws = 0
 
     def warm_up(self) -> Rejected | None:
         if not self._plan.warmup_requests:
             return None
-        self._session.warm_up(self._loads[0], self._plan.warmup_requests, self._content_seed())
-        return self._server.crash()
+        result = self._session.warm_up(self._loads[0], self._plan.warmup_requests, self._content_seed())
+        if (crash := self._server.crash()) is not None:
+            return replace(crash, reason=f"{crash.reason} during warm-up")
+        if not any(response.tokens for response in result.responses):
+            silent = _rejected(f"no verified token came for {len(result.responses)} warm-up requests", result)
+            return _protocol_fault(result) or silent
+        return None
 
     def quiet_repeat(self) -> _Repeat | Rejected:
         """One repeat; measured again while others disturb it and retries are left, and then the quietest of them."""
@@ -179,7 +185,9 @@ def _values(repeat: _Repeat) -> dict[str, float] | Rejected:
         if (fault := _protocol_fault(result)) is not None:
             return fault
         if not result.metrics.get("total_output_tokens"):
-            return _rejected(f"load '{name}' got no verified token in its window of {result.load.window_s or 0:g} s", result)
+            return _rejected(
+                f"load '{name}' got no verified token in its window of {result.load.window_s or 0:g} s", result
+            )
         tokens += result.metrics["total_output_tokens"]
         try:
             for metric, value in result.metrics.items():
@@ -199,7 +207,9 @@ def _protocol_fault(result: LoadResult) -> Rejected | None:
     if not broken:
         return None
     count = sum(group.count for group in broken)
-    what = f"{count} of {len(result.responses)} answers of load '{result.load.name}' break the protocol: {broken[0].kind}"
+    what = (
+        f"{count} of {len(result.responses)} answers of load '{result.load.name}' break the protocol: {broken[0].kind}"
+    )
     return _rejected(what, result)
 
 
@@ -213,7 +223,9 @@ def _with_last_words(rejected: Rejected, server: ServerUnderTest) -> Rejected:
     return rejected if rejected.evidence else replace(rejected, evidence=server.process.log_tail(20))
 
 
-def _pool(samples: Mapping[str, tuple[float, ...]], values: Mapping[str, float], repeats: int) -> dict[str, tuple[float, ...]]:
+def _pool(
+    samples: Mapping[str, tuple[float, ...]], values: Mapping[str, float], repeats: int
+) -> dict[str, tuple[float, ...]]:
     """`values` appended; a metric that some repeat lacks is dropped, so that all have one value per repeat."""
     if repeats == 1:
         return {name: (value,) for name, value in values.items()}

@@ -56,7 +56,9 @@ def run_trusted(command: TrustedCommand, words: dict[str, str]) -> Outcome:
         with RunningProcess(launch) as process:
             code = process.wait(command.timeout_s)
     except NotExecutable as error:
-        raise InfrastructureError(f"[{command.table}] command cannot be executed: {error}; install it or change target.toml") from error
+        raise InfrastructureError(
+            f"[{command.table}] command cannot be executed: {error}; install it or change target.toml"
+        ) from error
     return Outcome(code=code, output=end_of(command.log))
 
 

@@ -60,7 +60,9 @@ def files_below(path: Path) -> Iterator[Path]:
         return
     for folder, names, files in os.walk(path):
         names[:] = sorted(name for name in names if name not in _IGNORED)
-        yield from (Path(folder, name) for name in sorted(files) if name not in _IGNORED and Path(folder, name).is_file())
+        yield from (
+            Path(folder, name) for name in sorted(files) if name not in _IGNORED and Path(folder, name).is_file()
+        )
 
 
 def snapshot(target: Target, destination: Path) -> None:

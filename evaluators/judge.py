@@ -42,7 +42,9 @@ def static_check(workspace: Path) -> Rejected | None:
     if not files:
         return _static("the tree has no files")
     problems = [problem for path in files if path.suffix == ".py" and (problem := _syntax_problem(path, workspace))]
-    return _static(f"{len(problems)} Python files do not parse: {problems[0]}", "\n".join(problems)) if problems else None
+    return (
+        _static(f"{len(problems)} Python files do not parse: {problems[0]}", "\n".join(problems)) if problems else None
+    )
 
 
 def smoke_check(server: ServerUnderTest, target: Target) -> Rejected | None:
@@ -55,12 +57,18 @@ def smoke_check(server: ServerUnderTest, target: Target) -> Rejected | None:
     }  # fmt: skip
     status, text = _post(server.url, "/v1/completions", request)
     if (crash := server.crash()) is not None:
-        return Rejected(stage=Stage.SMOKE, reason="the server died on its first request", evidence=crash.evidence, tier=crash.tier)
+        return Rejected(
+            stage=Stage.SMOKE, reason="the server died on its first request", evidence=crash.evidence, tier=crash.tier
+        )
     problem = f"got {text}" if status is None else f"got status {status}" if status != 200 else _smoke_problem(text)
     if problem is None:
         return None
     evidence = printable(f"{text[:2000]}\n--- server log ---\n{server.process.log_tail(10)}")[:4000]
-    return Rejected(stage=Stage.SMOKE, reason=f"POST /v1/completions: expected a completion of {_SMOKE_TOKENS} tokens, {problem}", evidence=evidence)
+    return Rejected(
+        stage=Stage.SMOKE,
+        reason=f"POST /v1/completions: expected a completion of {_SMOKE_TOKENS} tokens, {problem}",
+        evidence=evidence,
+    )
 
 
 def accuracy_check(server: ServerUnderTest, command: TrustedCommand, words: dict[str, str]) -> Rejected | None:

@@ -48,7 +48,9 @@ class Machine:
         """This process, its ancestors, everything in its session, and Ray: overhead of ours, not a neighbour's noise."""
         me = os.getpid()
         session = os.getsid(0)
-        mine = self.tree(me) | {p.pid for p in self.processes.values() if p.session == session or p.name.startswith(_RAY_NAMES)}
+        mine = self.tree(me) | {
+            p.pid for p in self.processes.values() if p.session == session or p.name.startswith(_RAY_NAMES)
+        }
         ancestor = self.processes.get(me)
         while ancestor is not None and ancestor.pid != 1:
             mine.add(ancestor.pid)

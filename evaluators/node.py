@@ -57,7 +57,9 @@ def _bubblewrap() -> Check:
         cure = "install bubblewrap >= 0.8 (apt-get install bubblewrap, dnf install bubblewrap)"
         return Check(name="bubblewrap", ok=False, detail="not found", cure=cure)
     try:
-        version = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout.split()[-1]
+        version = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.split()[-1]
     except (OSError, subprocess.SubprocessError, IndexError) as error:
         return Check(name="bubblewrap", ok=False, detail=f"{path} does not run: {error}", cure="reinstall bubblewrap")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -41,7 +41,9 @@ def measure_with(server: ServerUnderTest, benchmark: OwnBenchmark, plan: Plan) -
         flags |= {"noisy"} if window.noisy else set()
         values["foreign_cpu_share"] = window.foreign_share
         reports.append(values)
-        samples = {name: (*samples.get(name, ()), value) for name, value in values.items() if number == 0 or name in samples}
+        samples = {
+            name: (*samples.get(name, ()), value) for name, value in values.items() if number == 0 or name in samples
+        }
         samples = {name: kept for name, kept in samples.items() if len(kept) == number + 1}
         if (missing := missing_objectives(plan.objectives, samples)) is not None:
             return missing
@@ -58,7 +60,9 @@ def _run(server: ServerUnderTest, benchmark: OwnBenchmark, plan: Plan) -> dict[s
         return crash
     if outcome.code != 0:
         timeout_s = benchmark.command.timeout_s
-        ended = f"did not end within {timeout_s:g} s" if outcome.code is None else f"failed ({describe_exit(outcome.code)})"
+        ended = (
+            f"did not end within {timeout_s:g} s" if outcome.code is None else f"failed ({describe_exit(outcome.code)})"
+        )
         return Rejected(stage=Stage.BENCHMARK, reason=f"the target's benchmark {ended}", evidence=outcome.output)
     try:
         report = read_object(benchmark.output)

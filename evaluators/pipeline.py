@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evaluators.artifacts import artifacts_folder, default_cache
 from evaluators.audit import audit, sample_responses
-from evaluators.benchmark import Measurement, Plan, measure
+from evaluators.benchmark import NOISE_RETRIES, Measurement, Plan, measure
 from evaluators.command import TrustedCommand
 from evaluators.evaluator import EvaluationTask, Lease
 from evaluators.judge import accuracy_check, smoke_check, static_check
@@ -36,10 +36,13 @@ _AUDIT_CONCURRENCY = 4
 class LocalEvaluator:
     """Judges and measures one tree at a time on this machine; implements `evaluators.evaluator.Evaluator`."""
 
-    def __init__(self, sandbox: Sandbox | None = None, cache: Path | None = None) -> None:
-        """`sandbox` None: tier C. `cache` None: `artifacts.default_cache()`."""
+    def __init__(
+        self, sandbox: Sandbox | None = None, cache: Path | None = None, noise_retries: int = NOISE_RETRIES
+    ) -> None:
+        """`sandbox` None: tier C. `cache` None: `artifacts.default_cache()`. `noise_retries` 0: flag noise, never repeat."""
         self._sandbox = sandbox or PlainSandbox()
         self._cache = cache or default_cache()
+        self._noise_retries = noise_retries
         self._targets: dict[Path, tuple[Target, Path, tuple[str, ...]]] = {}
 
     def evaluate(self, task: EvaluationTask, lease: Lease, progress: Callable[[Stage], None]) -> Evaluation:
@@ -49,7 +52,7 @@ class LocalEvaluator:
             target, artifacts, vocab = self._prepare(task.target, lease)
             site = _Site(
                 task=task, lease=lease, target=target, artifacts=artifacts, vocab=vocab, sandbox=self._sandbox,
-                scratch=lease.scratch, output=task.output or lease.scratch / "output",
+                scratch=lease.scratch, noise_retries=self._noise_retries, output=task.output or lease.scratch / "output",
             )  # fmt: skip
             evaluation = _Evaluation(site, clock).run()
         except OSError as error:
@@ -60,7 +63,11 @@ class LocalEvaluator:
         """Target, artifacts and vocabulary; read once, because a run's snapshot never changes."""
         if folder not in self._targets:
             target = load_target(folder)
-            self._targets[folder] = (target, artifacts_folder(target, self._cache, lease.cpus), target.vocabulary() or ())
+            self._targets[folder] = (
+                target,
+                artifacts_folder(target, self._cache, lease.cpus),
+                target.vocabulary() or (),
+            )
         return self._targets[folder]
 
 
@@ -75,6 +82,7 @@ class _Site:
     vocab: tuple[str, ...]
     sandbox: Sandbox
     scratch: Path
+    noise_retries: int
     output: Path
     home: Path = field(init=False)
 
@@ -128,6 +136,7 @@ class _Site:
             content_seed=self.task.content_seed,
             bar=self.task.bar,
             cpus=self.lease.cpus,
+            noise_retries=self.noise_retries,
         )
 
 
@@ -181,7 +190,9 @@ class _Evaluation:
         target = self._site.target
         if target.loads or target.audit is None:
             return target.loads
-        audit_load = Load(name="audit", kind="closed", concurrency=_AUDIT_CONCURRENCY, num_requests=target.audit.responses)
+        audit_load = Load(
+            name="audit", kind="closed", concurrency=_AUDIT_CONCURRENCY, num_requests=target.audit.responses
+        )
         return (replace(audit_load, input_tokens=(16, 48), output_tokens=(32, 32)),)
 
     def _measure(self, server: ServerUnderTest, session: LoadSession) -> Measurement | Rejected:
@@ -211,7 +222,9 @@ class _Evaluation:
         if load.window_s is not None:
             load = replace(load, kind="open" if load.kind == "max-rate" else load.kind, window_s=_PROFILE_S)
         seed = self._site.task.content_seed + 1
-        self._hints = profile(server, _PROFILE_S, self._site.scratch, lambda: session.run(load, self._site.task.trace_seed, seed))
+        self._hints = profile(
+            server, _PROFILE_S, self._site.scratch, lambda: session.run(load, self._site.task.trace_seed, seed)
+        )
 
     def _audited(self, measured: Measurement) -> Evaluation:
         site = self._site
@@ -274,7 +287,9 @@ class _Clock:
     def _close(self) -> None:
         now_s = time.monotonic()
         if self._stage is not None:
-            self._seconds[self._stage] = round(self._seconds.get(self._stage, 0.0) + now_s - self._since_s, 4)
+            self._seconds[self._stage.value] = round(
+                self._seconds.get(self._stage.value, 0.0) + now_s - self._since_s, 4
+            )
         self._since_s = now_s
 
 

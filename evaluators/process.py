@@ -95,7 +95,9 @@ class RunningProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.kill()
 
     def poll(self) -> int | None:
@@ -118,7 +120,9 @@ class RunningProcess:
         if self._code is None:
             self._tell(f"stop {grace_s}" if grace_s > 0 else "kill")
             if self.wait(grace_s + _SWEEP_TIMEOUT_S) is None:
-                raise InfrastructureError(f"process tree of pid {self.pid} could not be killed within {_SWEEP_TIMEOUT_S:g} s")
+                raise InfrastructureError(
+                    f"process tree of pid {self.pid} could not be killed within {_SWEEP_TIMEOUT_S:g} s"
+                )
         self._close()
         assert self._code is not None
         return self._code
@@ -136,10 +140,14 @@ class RunningProcess:
         try:
             while not self.pid and self._code is None:
                 if time.monotonic() > deadline:
-                    raise InfrastructureError(f"the supervisor of {launch.command[0]} did not answer in {_START_TIMEOUT_S:g} s")
+                    raise InfrastructureError(
+                        f"the supervisor of {launch.command[0]} did not answer in {_START_TIMEOUT_S:g} s"
+                    )
                 self._receive(0.5)
             if not self.pid:
-                raise InfrastructureError(f"the supervisor of {launch.command[0]} died; is the disk of {launch.log} full?")
+                raise InfrastructureError(
+                    f"the supervisor of {launch.command[0]} died; is the disk of {launch.log} full?"
+                )
         except BaseException:
             self._close()
             raise

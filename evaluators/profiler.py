@@ -18,7 +18,9 @@ MOST_FUNCTIONS = 12
 _START_S = 10.0
 
 
-def profile(server: ServerUnderTest, seconds: float, scratch: Path, load: Callable[[], object]) -> dict[str, float | str]:
+def profile(
+    server: ServerUnderTest, seconds: float, scratch: Path, load: Callable[[], object]
+) -> dict[str, float | str]:
     """`function (file)` → share of the busy samples (0..1) in which it was running itself, while `load` keeps the server busy.
 
     Uses py-spy where there is one. A profiler that is missing or fails gives {"profiler": why} and nothing else.
@@ -31,7 +33,9 @@ def profile(server: ServerUnderTest, seconds: float, scratch: Path, load: Callab
         program, "record", "--pid", str(server.process.pid), "--duration", str(max(1, round(seconds))), "--rate", str(SAMPLES_PER_S),
         "--format", "raw", "--output", str(stacks), "--subprocesses", "--nonblocking",
     )  # fmt: skip
-    launch = Launch(command=command, workspace=scratch, env=clean_environment(scratch / "home"), log=scratch / "py-spy.log")
+    launch = Launch(
+        command=command, workspace=scratch, env=clean_environment(scratch / "home"), log=scratch / "py-spy.log"
+    )
     try:
         with RunningProcess(launch) as recorder:
             load()

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
-from population.errors import InfrastructureError
 from evaluators.process import Launch, RunningProcess
+from population.errors import InfrastructureError
 
 Tier = Literal["A", "B", "C"]
 
@@ -55,7 +55,9 @@ def clean_environment(home: Path, gpus: tuple[str, ...] = (), extra: Mapping[str
         temporary.mkdir(parents=True, exist_ok=True)
         cache.mkdir(exist_ok=True)
     except OSError as error:
-        raise InfrastructureError(f"cannot create {temporary}: {error.strerror}; free some space or choose another folder") from error
+        raise InfrastructureError(
+            f"cannot create {temporary}: {error.strerror}; free some space or choose another folder"
+        ) from error
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         "HOME": str(home),

@@ -53,7 +53,9 @@ class ServerUnderTest:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._process is not None:
             if kind is None:
                 self._process.stop(self._command.table.stop_grace_s)
@@ -116,7 +118,9 @@ class ServerUnderTest:
         try:
             self._process = self._sandbox.launch(launch)
         except NotExecutable as error:
-            return Rejected(stage=Stage.BOOT, reason=f"the server command could not be executed: {error}", tier=self._sandbox.tier)
+            return Rejected(
+                stage=Stage.BOOT, reason=f"the server command could not be executed: {error}", tier=self._sandbox.tier
+            )
         return None
 
     def _await_ready(self) -> Rejected | None:
@@ -126,7 +130,9 @@ class ServerUnderTest:
             code = self.process.wait(pause_s)
             if code is not None:
                 seconds = time.monotonic() - started
-                return self._rejected(Stage.BOOT, f"the server ended during start-up ({describe_exit(code)} after {seconds:.1f} s)")
+                return self._rejected(
+                    Stage.BOOT, f"the server ended during start-up ({describe_exit(code)} after {seconds:.1f} s)"
+                )
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return self._rejected(

@@ -38,7 +38,7 @@ def main() -> int:
     control = Control()
     report({"supervisor": os.getpid()})
     Supervisor(control.spec(), control).run()
-    return 0
+    os._exit(0)  # the tree is gone: nothing is worth the interpreter's clean-up
 
 
 def report(status: dict[str, Any]) -> None:

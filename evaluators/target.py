@@ -38,8 +38,19 @@ _DEFAULT_OBJECTIVES = ObjectiveSet(
 
 
 CLIENT_METRICS = frozenset(
-    [f"{statistic}_{latency}_ms" for latency in ("ttft", "tpot", "itl", "e2el") for statistic in ("mean", "median", "p90", "p95", "p99")]
-    + ["request_throughput", "output_throughput", "total_token_throughput", "request_goodput", "max_rate_per_s", "cpu_ms_per_token"]
+    [
+        f"{statistic}_{latency}_ms"
+        for latency in ("ttft", "tpot", "itl", "e2el")
+        for statistic in ("mean", "median", "p90", "p95", "p99")
+    ]
+    + [
+        "request_throughput",
+        "output_throughput",
+        "total_token_throughput",
+        "request_goodput",
+        "max_rate_per_s",
+        "cpu_ms_per_token",
+    ]
 )
 """Metrics of our own client that can be objectives."""
 
@@ -193,7 +204,11 @@ def _loads(tables: Tables, settings: Path, problems: list[str]) -> tuple[Load, .
         problems += [f"{where}: {text}" for text in load.problems()]
         loads.append(load)
     names = [load.name for load in loads]
-    problems += [f"{settings}: [[load]] '{n}' is declared {names.count(n)} times" for n in sorted(set(names)) if names.count(n) > 1]
+    problems += [
+        f"{settings}: [[load]] '{n}' is declared {names.count(n)} times"
+        for n in sorted(set(names))
+        if names.count(n) > 1
+    ]
     return tuple(loads)
 
 
@@ -204,9 +219,14 @@ def _benchmark(tables: Tables, folder: Path, loads: tuple[Load, ...], problems: 
         problems.append(f"{settings}: [benchmark] 'command' and [[load]] exclude each other; keep one")
     if table.command is None and not tables.load:
         if not (folder / _DEFAULT_BENCHMARK[1]).is_file():
-            problems.append(f"{settings}: expected [[load]] tables, [benchmark] 'command' or {_DEFAULT_BENCHMARK[1]}, found none")
+            problems.append(
+                f"{settings}: expected [[load]] tables, [benchmark] 'command' or {_DEFAULT_BENCHMARK[1]}, found none"
+            )
         return BenchmarkTable(
-            repeats=table.repeats, warmup_requests=table.warmup_requests, command=_DEFAULT_BENCHMARK, timeout_s=table.timeout_s
+            repeats=table.repeats,
+            warmup_requests=table.warmup_requests,
+            command=_DEFAULT_BENCHMARK,
+            timeout_s=table.timeout_s,
         )
     return table
 
@@ -239,7 +259,9 @@ def _model_problems(target: Target, settings: Path) -> list[str]:
         try:
             vocabulary = target.vocabulary() or ()
         except (OSError, ValueError, TypeError) as error:
-            return [f"{where} 'vocab': expected a JSON list of strings in {target.folder / target.model.vocab}: {error}"]
+            return [
+                f"{where} 'vocab': expected a JSON list of strings in {target.folder / target.model.vocab}: {error}"
+            ]
         if not vocabulary or not all(isinstance(token, str) for token in vocabulary):
             return [f"{where} 'vocab': expected a JSON list of strings in {target.folder / target.model.vocab}"]
         size = len(vocabulary)
@@ -256,7 +278,9 @@ def _objective_problems(target: Target, path: Path) -> list[str]:
     names = [load.name for load in target.loads]
     for objective in target.objectives:
         where = f"{path}: objective '{objective.name}'"
-        problems += [f"{where}: no [[load]] is called '{n}'{did_you_mean(n, names)}" for n in objective.loads if n not in names]
+        problems += [
+            f"{where}: no [[load]] is called '{n}'{did_you_mean(n, names)}" for n in objective.loads if n not in names
+        ]
         metric = objective.name.partition("@")[0]
         if target.measured_by_client and metric not in CLIENT_METRICS:
             problems.append(f"{where}: our client measures no such metric{did_you_mean(metric, CLIENT_METRICS)}")

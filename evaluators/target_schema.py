@@ -144,7 +144,9 @@ def parse_tables(data: Mapping[str, Any], where: str, problems: list[str]) -> Ta
 def command_problems(command: Sequence[str], where: str, needs: Sequence[str] = ()) -> list[str]:
     """Unknown placeholders, and missing ones among `needs`."""
     used = {name for part in command for name in re.findall(r"\{(\w*)\}", part)}
-    unknown = [f"{where}: unknown placeholder {{{n}}}{did_you_mean(n, PLACEHOLDERS)}" for n in sorted(used - PLACEHOLDERS)]
+    unknown = [
+        f"{where}: unknown placeholder {{{n}}}{did_you_mean(n, PLACEHOLDERS)}" for n in sorted(used - PLACEHOLDERS)
+    ]
     return unknown + [f"{where}: must contain {{{name}}}" for name in needs if name not in used]
 
 

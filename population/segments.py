@@ -192,8 +192,9 @@ def _first_record(path: Path) -> re.Match[bytes] | None:
     if not line or _has_empty_sector(line, 0):
         return None
     match = _LINE.fullmatch(line[:-1])
-    if match is None:
-        _damaged(path, 1, "a record", _shown(line))
+    previous = match["last"] or GENESIS.encode("ascii") if match is not None else b""
+    if match is None or match["hash"].decode("ascii") != _digest(previous, match["body"]):
+        _damaged(path, 1, "a first record that matches its hash", _shown(line))
     return match
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from population.archive import Archive
-from population.candidate import Operator, Proposal
+from population.candidate import Candidate, Operator, Proposal
 from population.dominance import Points
 from population.recipe import Recipe
 from search import racing, selection
@@ -145,8 +145,25 @@ class BarrierPolicy:
         now = generation(number, self.generation_size)
         if any(generation(proposal.number, self.generation_size) < now for proposal in pending):
             return None
-        return self.inner.propose(archive, pending, number, rng)
+        ended = [child.proposal for child in archive.children.values()]
+        siblings = [p for p in ended if p.number and generation(p.number, self.generation_size) == now]
+        unseen = sorted([*siblings, *pending], key=lambda proposal: proposal.number)
+        past = archive if not siblings else _without(archive, {p.number for p in siblings})
+        return self.inner.propose(past, unseen, number, rng)
 
     def remeasure(self, archive: Archive, pending: Sequence[str], rng: np.random.Generator) -> str | None:
         """See `search.policy.Policy.remeasure`."""
         return self.inner.remeasure(archive, pending, rng)
+
+
+def _without(archive: Archive, numbers: set[int]) -> Archive:
+    """The archive as it would be had those children not ended yet."""
+    past = Archive(archive.objectives)
+    for number, child in archive.children.items():
+        if number in numbers:
+            continue
+        past.add(child)
+        if isinstance(child, Candidate):
+            for evaluation in archive.evaluations(child.id)[1:]:
+                past.remeasure(child.id, evaluation)
+    return past

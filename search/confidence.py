@@ -24,7 +24,7 @@ class ConfidenceConfig:
     """Pseudo-successes of an untried recipe or operator."""
     prior_failure: float = 1.0
     """Pseudo-failures of an untried recipe or operator."""
-    wrong_weight: float = 0.15
+    wrong_weight: float = 0.05
     """Factor on the probability for every tree on which the judge found the answers of a recipe wrong, as long as it has
     never passed, 0..1; 0 never tries it again, 1 treats a wrong answer as a mishap."""
 

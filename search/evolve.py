@@ -36,9 +36,9 @@ class EvolveConfig:
     """Of the softmax over ranks of survivors; 0 takes the best rank only, large values any."""
     population_size: int = 32
     """Survivors that may become parents when not on the front."""
-    parents_considered: int = 4
+    parents_considered: int = 8
     """Parents drawn per proposal, whose moves compete; 1 leaves the choice of the parent to chance."""
-    mates_considered: int = 8
+    mates_considered: int = 4
     """Survivors considered per parent as the other side of a merge or of a knob crossover."""
     inspirations_front: int = 2
     """Other members of the front shown to an LLM mutator."""
@@ -52,7 +52,7 @@ class EvolveConfig:
     """Whether the operator is chosen first, by hypervolume gain per second; otherwise all moves compete directly."""
     use_surrogate: bool = True
     """Whether moves are compared by what they would probably yield; otherwise any is as good as another."""
-    unlock_bonus: float = 0.3
+    unlock_bonus: float = 0.6
     """Added to the weight 1 of a recipe for each other recipe that needs a capability which only it brings to the tree."""
     max_repeats: int = 8
     """Samples beyond which a member of the front is not measured again."""

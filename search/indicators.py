@@ -32,7 +32,8 @@ def improvements(children_CM: FloatArray, front_NM: FloatArray, reference_M: Flo
     indicator = moocore.Hypervolume(ref=reference_M)
     inside = front_NM[(front_NM < reference_M).all(axis=1)]
     gains = np.zeros(len(children_CM))
-    for index in np.flatnonzero((children_CM < reference_M).all(axis=1)):
+    dominated = (inside[None, :, :] <= children_CM[:, None, :]).all(axis=2).any(axis=1)
+    for index in np.flatnonzero((children_CM < reference_M).all(axis=1) & ~dominated):
         gains[index] = max(0.0, float(indicator(np.vstack([inside, children_CM[index]]))) - before)
     return gains
 

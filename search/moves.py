@@ -105,7 +105,7 @@ class MoveConfig:
 
     operators: tuple[Operator, ...] = (Operator.RECIPE, Operator.TUNE, Operator.MERGE)
     """Operators of the search; the order breaks ties."""
-    tune_draws: int = 6
+    tune_draws: int = 3
     """Knob variations drawn per parent and proposal."""
     variation: VariationConfig = VariationConfig()
 

@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 class SurrogateConfig:
     """Of the Gaussian process; variances are shares of the squared scale of the gains seen so far."""
 
-    linear: float = 0.3
+    linear: float = 0.6
     """Variance of one recipe's additive gain."""
     interaction: float = 0.3
     """Variance of what only the combination gives."""
@@ -36,11 +36,11 @@ class SurrogateConfig:
     """Number of differing recipes over which interaction is forgotten by a factor e."""
     knob_length: float = 0.5
     """Distance in a knob's unit range over which its effect is forgotten by a factor e."""
-    knob: float = 0.05
+    knob: float = 0.3
     """Variance of the effect of knobs."""
     least_scale: float = 0.2
     """Smallest scale of gains that is believed before any was seen (log ratio)."""
-    draws: int = 1
+    draws: int = 4
     """Joint samples per proposal whose gains are averaged: 1 is Thompson sampling, many approach expected improvement."""
     members: int = 120
     """Training members at most: the front, then the youngest."""

@@ -47,8 +47,9 @@ class ClusterConfig(Section):
     """Evaluations at once. None: as many as the cluster's resources hold of the target's `[resources]`."""
     mutate_slots: Positive | None = None
     """Mutations at once. None: one per evaluate slot and one more."""
-    queue_depth: Count = 1
-    """Mutated children that may wait before the evaluators, beyond those being evaluated."""
+    queue_depth: Count = 0
+    """Children beyond the evaluate slots that may be in flight, so that a mutated one waits before each evaluator. Worth
+    1 or more where mutating takes long; each one is proposed without knowing the results of those before it."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels that an evaluation needs, e.g. `{"ray.io/accelerator-type" = "H100"}`."""
 
@@ -96,7 +97,7 @@ class Config(Section):
 
     @property
     def origins(self) -> Mapping[str, str]:
-        """Dotted key → where its value came from (`preset quickstart`, `run.toml:12`, `-s`); missing keys are defaults."""
+        """Dotted key → where its value came from (`preset quickstart`, `run.toml:12`, `-s`); missing: default."""
         return self._origins
 
     def with_origins(self, origins: Mapping[str, str]) -> Config:
@@ -125,3 +126,8 @@ def environment_layer() -> dict[str, tuple[object, str]]:
 def debug_wanted() -> bool:
     """Whether VIBESERVE_DEBUG asks for tracebacks."""
     return os.environ.get("VIBESERVE_DEBUG", "") not in ("", "0")
+
+
+def ray_auth() -> tuple[str | None, str | None]:
+    """RAY_ADDRESS and RAY_AUTH_MODE, which `vibeserve doctor` compares."""
+    return os.environ.get("RAY_ADDRESS") or None, os.environ.get("RAY_AUTH_MODE") or None

@@ -19,7 +19,7 @@ import numpy as np
 
 from population.candidate import Operator, Proposal, candidate_id
 from population.errors import ConfigError, InfrastructureError, RunError
-from population.evaluation import Rejected, Stage
+from population.evaluation import Evaluation, Rejected, Stage
 from population.events import (
     Ended,
     Event,
@@ -231,7 +231,7 @@ class Driver:
         elif isinstance(outcome, Evaluated):
             self._keep_files(job.key, outcome.files)
             self._done(job.key)
-            self._append(_evaluated(job, outcome))
+            self._append(_evaluated(job, self._state.archive.admit(outcome.evaluation), outcome.elapsed_s))
         elif isinstance(job, ChildJob):
             self._mutated(job, outcome)
 
@@ -298,6 +298,7 @@ class Driver:
 
     def _append(self, event: Event) -> None:
         """Durable in the ledger first, then part of the state: the state is always a replay of the ledger."""
+        self._state.check(event)
         self._state.apply(self._records.ledger.append(event))
         self._show(event)
 
@@ -327,8 +328,7 @@ class Driver:
                 signal.signal(number, handler)
 
 
-def _evaluated(job: Job, outcome: Evaluated) -> Event:
-    evaluation, elapsed_s = outcome.evaluation, outcome.elapsed_s
+def _evaluated(job: Job, evaluation: Evaluation, elapsed_s: float) -> Event:
     match job:
         case ChildJob():
             return Ended(number=job.proposal.number, evaluation=evaluation, elapsed_s=elapsed_s)

@@ -1,4 +1,4 @@
-"""Decides the `[search]` table: which policy and operators, beside the options that the policies in `search/` declare."""
+"""Decides the `[search]` table: policy and operators, beside the options that the policies in `search/` declare."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from vibeserve.sections import Section, dataclass_of, section_of
 
 SHARES = frozenset({"frontier_bias", "gap_bias", "crossover_probability", "discount", "prior_reward", "wrong_weight"})
 """Options between 0 and 1."""
+COUNTS = frozenset({"population_size", "parents_considered", "tune_draws", "draws", "members", "max_repeats"})
+"""Options of at least 1."""
 
 
 class OperatorsConfig(Section):
@@ -63,9 +65,9 @@ class SearchSection(Section):
 if TYPE_CHECKING:
     SearchConfig = SearchSection
 else:
-    _nsga2 = section_of(Nsga2Config, without={"moves"}, shares=SHARES)
+    _nsga2 = section_of(Nsga2Config, without={"moves"}, shares=SHARES, counts=COUNTS)
 
     class _WithNsga2(SearchSection):
         nsga2: _nsga2 = _nsga2()
 
-    SearchConfig = section_of(EvolveConfig, base=_WithNsga2, without={"operators"}, shares=SHARES)
+    SearchConfig = section_of(EvolveConfig, base=_WithNsga2, without={"operators"}, shares=SHARES, counts=COUNTS)

@@ -26,11 +26,16 @@ class Section(BaseModel):
 
 
 def section_of(
-    declared: type[Any], *, base: type[Section] = Section, without: Collection[str] = (), shares: Collection[str] = ()
+    declared: type[Any],
+    *,
+    base: type[Section] = Section,
+    without: Collection[str] = (),
+    shares: Collection[str] = (),
+    counts: Collection[str] = (),
 ) -> type[Section]:
     """A table with the fields of the dataclass `declared`, except `without`.
 
-    Numbers must be at least 0; those named in `shares`, at any depth, at most 1.
+    Numbers must be at least 0; those named in `shares`, at any depth, at most 1, those in `counts` at least 1.
     """
     hints, docs = get_type_hints(declared), field_docs(declared)
     fields: dict[str, Any] = {}
@@ -39,12 +44,12 @@ def section_of(
             continue
         hint, default = hints[field.name], _default(field)
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            nested = section_of(hint, without=without, shares=shares)
+            nested = section_of(hint, without=without, shares=shares, counts=counts)
             fields[field.name] = (nested, nested())
             continue
         bounds: dict[str, Any] = {}
         if hint in (int, float):
-            bounds = {"ge": 0, "le": 1} if field.name in shares else {"ge": 0}
+            bounds = {"ge": 1 if field.name in counts else 0} | ({"le": 1} if field.name in shares else {})
         fields[field.name] = (hint, Field(default=default, description=docs.get(field.name), **bounds))
     made: type[Section] = create_model(declared.__name__, __base__=base, **fields)
     made.__doc__ = declared.__doc__

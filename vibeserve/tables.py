@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from vibeserve.display import FrontRow, Meter, MetricView, Slot, Snapshot
 
+if TYPE_CHECKING:
+    from vibeserve.report import Summary
+
+SEED_ID = "c000000"
 _BAR_WIDTH = 24
 
 
@@ -65,14 +72,13 @@ def front_table(
     rows: Sequence[FrontRow], *, title: str, above: Sequence[tuple[str, FrontRow]] = (), intervals: bool = True
 ) -> Table:
     """One row per candidate; `above` are labelled rows to compare with (the seed, the baselines), set off by a rule."""
-    table = Table(title=title, title_justify="left", title_style="bold", expand=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("id", no_wrap=True)
-    table.add_column("made by", overflow="fold")
+    table.add_column("made by", overflow="fold", max_width=30)
     sample = next((row for row in [*rows, *(r for _, r in above)] if row.metrics), None)
     for metric in sample.metrics if sample else ():
         arrow = "↑" if metric.direction == "max" else "↓"
-        unit = f" ({metric.unit})" if metric.unit and not metric.name.endswith(f"_{metric.unit}") else ""
-        table.add_column(f"{metric.name}{unit} {arrow}", justify="right", overflow="fold")
+        table.add_column(f"{metric.name}\n{metric.unit or ''} {arrow}", justify="right", overflow="fold")
     for i, (label, row) in enumerate(above):
         table.add_row(
             row.id, label, *(_cell(m, intervals) for m in row.metrics), style="dim", end_section=i == len(above) - 1
@@ -83,9 +89,7 @@ def front_table(
 
 
 def _made_by(row: FrontRow) -> str:
-    label = f" {row.label}" if row.label else ""
-    parents = f" of {' + '.join(row.parents)}" if row.parents else ""
-    return f"{row.operator}{label}{parents}"
+    return clean(f"{row.operator}: {row.label}" if row.label else f"{row.operator} of {' + '.join(row.parents)}")
 
 
 def _cell(metric: MetricView, intervals: bool) -> Text:
@@ -93,13 +97,13 @@ def _cell(metric: MetricView, intervals: bool) -> Text:
     if metric.gain is not None:
         text.append(f"  {gain(metric.gain)}", style="green" if metric.gain >= 1 else "yellow")
     if intervals:
-        text.append(f"\n{number(metric.low)} to {number(metric.high)}, n={metric.n}", style="not bold dim")
+        text.append(f"\n{number(metric.low)}–{number(metric.high)} n={metric.n}", style="not bold dim")
     return text
 
 
 def slots_table(slots: Sequence[Slot]) -> Table:
     """What is in flight."""
-    table = Table(expand=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("child", "operator", "what", "parents", "stage"):
         table.add_column(name, no_wrap=name != "what", overflow="fold")
     table.add_column("elapsed", justify="right", no_wrap=True)
@@ -133,3 +137,73 @@ def live_view(snapshot: Snapshot) -> RenderableType:
         parts.append(front_table(snapshot.front, title="Front so far (measured)", intervals=False))
     parts += [Text(event, style="dim", overflow="ellipsis", no_wrap=True) for event in snapshot.events[-3:]]
     return Group(*parts)
+
+
+def clean(text: str) -> str:
+    """Text that a candidate may have written, without what could steer a terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
+
+
+def summary_view(summary: Summary) -> RenderableType:
+    """What `run` ends with and `front` shows: the front beside the seed and the baselines, and what to do next."""
+    counts = ", ".join(f"{count} at {stage}" for stage, count in sorted(summary.rejected.items()))
+    head = (
+        f"{summary.run}: {summary.state}"
+        + (f" ({summary.stopped_because})" if summary.stopped_because else "")
+        + f" after {duration(summary.elapsed_s)}; {summary.children} children, {summary.scored} scored"
+        + (f", rejected {counts}" if counts else "")
+        + (f", {summary.in_flight} in flight" if summary.in_flight else "")
+        + (f", {summary.errors} machine faults" if summary.errors else "")
+    )
+    parts: list[RenderableType] = [Text(head)]
+    if summary.seed is None:
+        return Group(*parts, Text("No candidate was scored, so there is no front yet.", style="yellow"))
+    parts.append(_front_of(summary))
+    if summary.held_out:
+        parts.append(_held_out_of(summary))
+    parts.append(Text(f"Hypervolume {summary.hypervolume:.3f} (log space, reference point at the seed)"))
+    return Group(*parts, Text(_next_steps(summary), style="dim"))
+
+
+def _front_of(summary: Summary) -> Table:
+    above = [("the seed", summary.seed)] if summary.seed else []
+    if not summary.held_out:
+        above += [(f"baseline {name}", _unnamed(row)) for name, row in summary.baselines.items()]
+    return front_table(
+        summary.front, title="Front, measured during the search (95 % interval; × is the gain over the seed)", above=above
+    )
+
+
+def _held_out_of(summary: Summary) -> Table:
+    """Everything measured on the held-out trace, so that front and baselines stand side by side."""
+    above = [("the seed", summary.held_out[SEED_ID])] if SEED_ID in summary.held_out else []
+    above += [(f"baseline {name}", _unnamed(row)) for name, row in summary.baselines.items()]
+    made = {row.id: row for row in summary.front}
+    rows = [
+        replace(row, operator=made[name].operator, label=made[name].label) if name in made else row
+        for name, row in summary.held_out.items()
+        if name != SEED_ID
+    ]
+    title = "The same, measured afresh on the held-out trace (never used to select)"
+    return front_table(rows, title=title, above=above)
+
+
+def _unnamed(row: FrontRow) -> FrontRow:
+    return replace(row, id="")
+
+
+def _next_steps(summary: Summary) -> str:
+    run, best = summary.run_dir, summary.front[0].id if summary.front else SEED_ID
+    where = f" --run {run}"
+    steps = [
+        ("the front again", f"vibeserve front {run}"),
+        ("how a member came to be", f"vibeserve show {best}{where}"),
+        ("what it changed", f"vibeserve diff {best} seed{where}"),
+        ("a folder that runs by itself", f"vibeserve export {best} my-server{where}"),
+        ("measure any server", "vibeserve bench http://127.0.0.1:8000"),
+        ("a claim, not a selection", f"vibeserve verify {best} --against seed{where}"),
+        ("search on", f"vibeserve resume {run} -s budget.children={summary.children + 25}"),
+    ]
+    width = max(len(command) for _, command in steps)
+    lines = [f"  {command:<{width}}  {what}" for what, command in steps]
+    return "\n".join([f"Commits: git -C {run}/population.git show refs/candidates/{best}", "Next:", *lines])

@@ -22,7 +22,6 @@ from population.ledger import Ledger
 from population.recipe import Recipe
 from population.replay import State
 from population.repository import Repository
-from search.policy import Policy
 from vibeserve import __version__
 from vibeserve.config import Config
 from vibeserve.config_text import to_toml
@@ -53,6 +52,8 @@ def run(config: Config, display: Display) -> RunResult:
         RunError: the seed was rejected.
         InfrastructureError: Ray is absent, the disk is full, a machine failed again and again.
     """
+    if config.seed is None:
+        config = config.replace("seed", secrets.randbelow(2**31), "drawn")
     return _drive(_prepare(config), config, display)
 
 
@@ -78,8 +79,6 @@ def _prepare(config: Config) -> Path:
             f"{target.folder}: expected a seed/ folder with the first server; writing one from the reference needs an LLM "
             "agent, which this version does not have"
         )
-    if config.seed is None:
-        config = config.replace("seed", secrets.randbelow(2**31), "drawn")
     run_dir = _new_folder(config.runs_dir, config.name or target.name)
     snapshot(target, run_dir / "target")
     shutil.copytree(config.skills.dir, run_dir / "skills", ignore=shutil.ignore_patterns("__pycache__"))
@@ -92,15 +91,6 @@ def _prepare(config: Config) -> Path:
     for baseline in target.baselines:
         _commit_baseline(repository, target, baseline.name, baseline.recipes, recipes, seed)
     (run_dir / "run.toml").write_text(to_toml(config), encoding="utf-8")
-    with Ledger.open(run_dir / "ledger") as ledger:
-        ledger.append(
-            RunStarted(
-                run=run_dir.name,
-                seed=_seed(config),
-                objectives=tuple(target.objectives),
-                fingerprint=_fingerprint(run_dir, target),
-            )
-        )
     return run_dir
 
 
@@ -163,23 +153,33 @@ def _drive(run_dir: Path, config: Config, display: Display) -> RunResult:
     recipes = load_recipes(run_dir / "skills")
     with Ledger.open(run_dir / "ledger") as ledger:
         state = State.replay(ledger.events())
+        if state.started is None:
+            state.apply(ledger.append(_start_of(run_dir, config, target)))
         _require_same(state, run_dir, target)
         repository = Repository.open(run_dir / "population.git")
         rules = _rules(run_dir, config, target, repository)
         records = Records(ledger=ledger, state=state, repository=repository, children=run_dir / "children")
-        executor = _executor(config, _kit(run_dir, config, target, recipes, repository, rules), target)
+        executor = _executor(config, _kit(run_dir, target, recipes, repository, rules), target)
         observer = Observer(run_dir.name, rules, state, executor, display)
         try:
-            reason = Driver(rules, records, _policy(config, recipes), executor, observer).run()
+            reason = Driver(rules, records, config.search.build(recipes), executor, observer).run()
         finally:
             display.close()
     (run_dir / "secret").chmod(0o644)  # the run is over: disclosed, so that anyone can draw the same prompts
     return RunResult(run_dir=run_dir, stopped_because=reason)
 
 
+def _start_of(run_dir: Path, config: Config, target: Target) -> RunStarted:
+    return RunStarted(
+        run=run_dir.name,
+        seed=_seed(config),
+        objectives=tuple(target.objectives),
+        fingerprint=_fingerprint(run_dir, target),
+    )
+
+
 def _require_same(state: State, run_dir: Path, target: Target) -> None:
-    if state.started is None:
-        raise RunError(f"{run_dir}: the ledger holds no start of a run; it was ended while it was being prepared. Run again")
+    assert state.started is not None
     changed = fingerprint_difference(state.started.fingerprint, _fingerprint(run_dir, target))
     if changed:
         raise RunError(
@@ -212,12 +212,7 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
 
 
 def _kit(
-    run_dir: Path,
-    config: Config,
-    target: Target,
-    recipes: Mapping[str, Recipe],
-    repository: Repository,
-    rules: Rules,
+    run_dir: Path, target: Target, recipes: Mapping[str, Recipe], repository: Repository, rules: Rules
 ) -> Kit:
     mutators: dict[Operator, Mutator] = {Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()}
     return Kit(
@@ -246,6 +241,3 @@ def _executor(config: Config, kit: Kit, target: Target) -> Executor:
     demand = cluster.Demand(cpus=target.resources.cpus, gpus=target.resources.num_gpus, labels=labels)
     return cluster.RayExecutor(kit, demand, config.cluster.evaluate_slots)
 
-
-def _policy(config: Config, recipes: Mapping[str, Recipe]) -> Policy:
-    raise NotImplementedError

@@ -9,6 +9,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from benchmarks.search.synthetic import synthetic_table
 from benchmarks.search.table import Table, load_table
 from benchmarks.search.world import Setting, simulate
 from population.candidate import Operator
+from population.objectives import FloatArray
 from population.recipe import Recipe
 from search.baselines import BarrierPolicy, Nsga2Config, Nsga2Policy, RandomPolicy
 from search.evolve import EvolveConfig, EvolvePolicy
@@ -75,23 +77,28 @@ class Figures:
 
 def measure(table: Table, make: Make, setting: Setting, seed: int) -> Figures:
     """One run, with recipe names shuffled by the seed."""
-    shuffled = table.shuffled(np.random.default_rng([seed, 99]))
+    shuffled = _shuffled(table, seed)
     recipes = dict(sorted((r.name, r) for r in shuffled.recipes))
     history = simulate(shuffled, make(recipes), setting, seed)
     reference = table.true_costs(table.seed)
-    whole = hypervolume(_whole(table), reference)
-    shares = [hypervolume(costs, reference) / whole for _, costs in history]
+    shares = [hypervolume(costs, reference) / _volume(table) for _, costs in history]
     best = table.objectives.objectives[0].value(float(history[-1][1][:, 0].min()))
     return Figures(shares[min(9, len(shares) - 1)], shares[-1], best)
 
 
-_fronts: dict[int, np.ndarray] = {}
+@cache
+def _shuffled(table: Table, seed: int) -> Table:
+    return table.shuffled(np.random.default_rng([seed, 99]))
 
 
-def _whole(table: Table) -> np.ndarray:
-    if id(table) not in _fronts:
-        _fronts[id(table)] = np.array([table.true_costs(row) for row in table.rows])
-    return _fronts[id(table)]
+@cache
+def _whole(table: Table) -> FloatArray:
+    return np.array([table.true_costs(row) for row in table.rows])
+
+
+@cache
+def _volume(table: Table) -> float:
+    return hypervolume(_whole(table), table.true_costs(table.seed))
 
 
 def line(name: str, runs: list[Figures]) -> str:

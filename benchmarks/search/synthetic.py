@@ -1,13 +1,14 @@
 """A plausible performance model of a small LLM server, to tune policies before (and beside) a measured table.
 
-Gains multiply, with strong epistasis: batching gives little until the forward pass is batched, which needs a KV cache;
-latency recipes trade against throughput; three lossy recipes are rejected by the audit.
+Gains multiply, with strong epistasis: batching gives little until the forward pass is batched, and both need a KV cache;
+latency recipes trade against throughput; two lossy recipes are rejected by the audit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 
 from benchmarks.search.table import Entry, Row, Table, settings
@@ -22,10 +23,7 @@ OBJECTIVES = ObjectiveSet(
         Objective(name="median_tpot_ms", direction=Direction.MIN, unit="ms", relative_noise=0.05),
     )
 )
-_BATCH = Knob(value=8, type="int", low=1, high=64, scale="log")
-_CHUNK = Knob(value=64, type="int", low=16, high=256, scale="log")
-_DRAFT = Knob(value=3, type="int", low=1, high=8)
-_FLUSH = Knob(value=1, type="int", low=1, high=8)
+_COMPONENTS = ("server", "engine", "scheduler", "kv_cache", "model", "sampler")
 
 
 def _recipe(name: str, components: str, **kwargs: tuple[str, ...]) -> Recipe:
@@ -42,95 +40,105 @@ def _recipe(name: str, components: str, **kwargs: tuple[str, ...]) -> Recipe:
 
 
 RECIPES = (
-    _recipe("kv-cache", "kv_cache!", provides=("kv",)),
-    _recipe("continuous-batching", "scheduler!", provides=("batching",)),
-    _recipe("batched-forward", "model", needs=("kv",)),
-    _recipe("fused-weights", "weights"),
-    _recipe("prefix-caching", "prefix kv_cache", needs=("kv",)),
-    _recipe("chunked-prefill", "chunking scheduler", needs=("batching",), conflicts=("prefill-priority",)),
-    _recipe("prefill-priority", "scheduler", needs=("batching",), conflicts=("chunked-prefill",)),
-    _recipe("ngram-speculation", "drafting sampler", needs=("kv",)),
-    _recipe("flush-tuning", "flushing server"),
-    _recipe("shortest-job-first", "scheduler", needs=("batching",)),
-    _recipe("argmax-sampler", "sampler!"),
-    _recipe("windowed-attention", "model"),
-    _recipe("skip-layer", "model"),
-    _recipe("int8-kv", "kv_cache", needs=("kv",)),
+    _recipe("kv-cache", "kv_cache!", provides=("kv-cache", "kv-slots")),
+    _recipe("flush-tuning", "server"),
+    _recipe("continuous-batching", "scheduler!", needs=("kv-cache",)),
+    _recipe("batched-forward", "model!", needs=("kv-slots",), conflicts=("kv-window",)),
+    _recipe("fused-weights", "model", needs=("batched-forward",)),
+    _recipe("tiled-weights", "model", needs=("batched-forward",)),
+    _recipe("prefix-caching", "kv_cache", needs=("kv-slots",), conflicts=("kv-window",), provides=("prefix-cache",)),
+    _recipe("chunked-prefill", "scheduler", needs=("continuous-batching", "kv-cache")),
+    _recipe("ngram-speculation", "sampler!", needs=("kv-cache",), provides=("speculation",)),
+    _recipe("shortest-job-first", "scheduler", needs=("continuous-batching",)),
+    _recipe("kv-window", "kv_cache model", needs=("kv-slots",), conflicts=("batched-forward", "prefix-cache", "speculation")),
+    _recipe("depth-pruning", "model", needs=("batched-forward",)),
 )
-_KNOBS = {
-    "continuous-batching": ("scheduler", "max_batch", _BATCH),
-    "chunked-prefill": ("chunking", "chunk", _CHUNK),
-    "ngram-speculation": ("drafting", "tokens", _DRAFT),
-    "flush-tuning": ("flushing", "every", _FLUSH),
+_LOSSY = frozenset({"kv-window", "depth-pruning"})
+_KNOBS: Mapping[str, Mapping[str, Knob]] = {
+    "continuous-batching": {"scheduler.max_running": Knob(value=16, type="int", low=1, high=48, scale="log")},
+    "batched-forward": {"model.max_padded": Knob(value=8, type="int", low=4, high=64, scale="log")},
+    "tiled-weights": {"model.tile_columns": Knob(value=64, type="choice", choices=(16, 64))},
+    "chunked-prefill": {
+        "scheduler.step_tokens": Knob(value=128, type="int", low=8, high=256, scale="log"),
+        "scheduler.priority": Knob(value="mixed", type="choice", choices=("mixed", "prefill-first", "decode-first")),
+    },
+    "ngram-speculation": {"sampler.draft_tokens": Knob(value=3, type="int", low=1, high=7)},
+    "flush-tuning": {"server.busy_streams": Knob(value=8, type="int", low=1, high=48, scale="log")},
 }
-_LOSSY = frozenset({"windowed-attention", "skip-layer", "int8-kv"})
 _GRID: Mapping[str, tuple[KnobValue, ...]] = {
-    "scheduler.max_batch": (4, 8, 16, 32),
-    "chunking.chunk": (32, 64, 128),
-    "drafting.tokens": (2, 3, 5),
-    "flushing.every": (1, 2),
+    "scheduler.max_running": (4, 16, 32),
+    "model.max_padded": (8, 32),
+    "model.tile_columns": (16, 64),
+    "scheduler.step_tokens": (32, 128),
+    "scheduler.priority": ("mixed", "prefill-first", "decode-first"),
+    "sampler.draft_tokens": (1, 3),
+    "server.busy_streams": (8, 24),
 }
 
 
 def genome(recipes: Iterable[str], knobs: Mapping[str, KnobValue]) -> Genome:
-    has = set(recipes)
-    names = ["server", "engine", "scheduler", "kv_cache", "model", "sampler", "weights", "prefix", "chunking"]
-    components = {n: Component(name=n, interface=1, implementation="seed") for n in [*names, "drafting", "flushing"]}
-    for recipe in sorted(has):
-        component, knob, default = _KNOBS.get(recipe, ("server", "", _FLUSH))
-        own = {} if not knob else {knob: Knob(**{**_fields(default), "value": knobs.get(f"{component}.{knob}", default.value)})}
-        old = components[component]
-        provides = next((r.provides for r in RECIPES if r.name == recipe), ())
-        components[component] = Component(
-            name=component,
+    """What the tree with these recipes and knob settings declares."""
+    has = frozenset(recipes)
+    declared = {name: knob for recipe in sorted(has & _KNOBS.keys()) for name, knob in _KNOBS[recipe].items()}
+    values = {name: replace(knob, value=knobs.get(name, knob.value)) for name, knob in declared.items()}
+    components = {}
+    for name in _COMPONENTS:
+        own = [r for r in RECIPES if r.name in has and (*r.replaces, *r.components)[0] == name]
+        components[name] = Component(
+            name=name,
             interface=1,
-            implementation="changed",
-            provides=(*old.provides, *provides),
-            knobs={**old.knobs, **own},
+            implementation="-".join(r.name for r in own) or "seed",
+            provides=tuple(cap for r in own for cap in r.provides),
+            knobs={k.partition(".")[2]: knob for k, knob in values.items() if k.partition(".")[0] == name},
         )
     return Genome(components)
 
 
-def _fields(knob: Knob) -> dict[str, object]:
-    return {n: getattr(knob, n) for n in ("value", "type", "low", "high", "scale", "choices", "doc")}
-
-
-def costs(recipes: frozenset[str], knobs: Mapping[str, KnobValue]) -> dict[str, float]:
-    """True metric values of the model."""
-    kv, many, wide = ("kv-cache" in recipes, "continuous-batching" in recipes, "batched-forward" in recipes)
-    throughput, ttft, tpot = (125.0, 260.0, 7.5) if kv else (13.0, 900.0, 75.0)
-    batch = float(knobs.get("scheduler.max_batch", 8)) if many else 1.0
+def metrics(recipes: frozenset[str], knobs: Mapping[str, KnobValue]) -> dict[str, float]:
+    """True metric values of the model; `knobs` holds every declared knob."""
+    throughput, ttft, tpot = (125.0, 260.0, 7.5) if "kv-cache" in recipes else (13.0, 900.0, 75.0)
+    many, wide = "continuous-batching" in recipes, "batched-forward" in recipes
+    running = float(knobs["scheduler.max_running"]) if many else 1.0
     if many:
-        speed = 0.35 + 0.65 * batch ** (0.75 if wide else 0.03)
-        throughput, ttft = throughput * min(speed, 6.0), ttft * (0.55 if wide else 0.8) * (8 / batch) ** 0.15
-        tpot *= 1.0 + 0.03 * batch ** (0.8 if wide else 0.9)
+        speed = min(0.35 + 0.65 * running ** (0.65 if wide else 0.03), 4.8)
+        throughput, ttft = throughput * speed, ttft * (0.55 if wide else 0.8) * (16 / running) ** 0.15
+        tpot *= 1.0 + 0.02 * running ** (0.8 if wide else 0.9)
     elif wide:
         throughput, tpot = throughput * 0.97, tpot * 1.03
-    factors = {
-        "fused-weights": (1.15, 0.95, 0.87),
-        "prefix-caching": (1.03, 0.72, 1.02),
-        "prefill-priority": (0.97, 0.7, 1.15),
-        "flush-tuning": (1.02, 1.0, 0.98),
-        "shortest-job-first": (1.0, 0.93, 1.0),
-        "argmax-sampler": (1.04, 0.99, 0.96),
-    }
-    if "chunked-prefill" in recipes:
-        small = math.log2(float(knobs.get("chunking.chunk", 64)) / 64)
-        factors["chunked-prefill"] = (0.98, 1.2 * 0.93**small, 0.8 * 1.08**small)
-    if "ngram-speculation" in recipes:
-        drafts = float(knobs.get("drafting.tokens", 3))
-        factors["ngram-speculation"] = (0.88 if batch < 4 else 1 - 0.07 * drafts, 1.03, 1 - 0.1 * min(drafts, 4))
-    if "flush-tuning" in recipes:
-        every = float(knobs.get("flushing.every", 1))
-        factors["flush-tuning"] = (1.0 + 0.03 * math.log2(2 * every), 1.0 + 0.02 * every, 0.98)
-    for name in recipes:
-        a, b, c = factors.get(name, (1.0, 1.0, 1.0))
+    for recipe in sorted(recipes):
+        a, b, c = _factors(recipe, knobs, running)
         throughput, ttft, tpot = throughput * a, ttft * b, tpot * c
     return {"output_throughput": throughput, "median_ttft_ms": ttft, "median_tpot_ms": tpot}
 
 
+def _factors(recipe: str, knobs: Mapping[str, KnobValue], running: float) -> tuple[float, float, float]:
+    match recipe:
+        case "fused-weights":
+            return 1.12, 0.95, 0.9
+        case "tiled-weights":
+            columns = knobs["model.tile_columns"]
+            return {16: 1.08, 32: 1.12, 64: 1.15}[int(columns)], 0.95, {16: 0.85, 32: 0.88, 64: 0.93}[int(columns)]
+        case "batched-forward":
+            return (1.0, 1.0, 1.0) if knobs["model.max_padded"] == 8 else (0.97, 0.92, 1.03)
+        case "prefix-caching":
+            return 1.05, 0.72, 1.02
+        case "shortest-job-first":
+            return 1.0, 0.93, 1.0
+        case "flush-tuning":
+            return (1.06, 1.0, 0.98) if knobs["server.busy_streams"] == 8 else (1.03, 0.98, 0.97)
+        case "chunked-prefill":
+            small = math.log2(float(knobs["scheduler.step_tokens"]) / 64)
+            first = {"mixed": (1.0, 1.0), "prefill-first": (0.7, 1.2), "decode-first": (1.4, 0.9)}
+            late, slow = first[str(knobs["scheduler.priority"])]
+            return 0.98, late * 1.15 * 0.93**small, slow * 0.82 * 1.08**small
+        case "ngram-speculation":
+            drafts = float(knobs["sampler.draft_tokens"])
+            return (0.95 if running < 6 else 1 - 0.06 * drafts), 1.03, 1 - 0.1 * min(drafts, 4)
+    return 1.0, 1.0, 1.0
+
+
 def valid_sets() -> Iterator[frozenset[str]]:
-    """Every reachable set of recipes without the lossy ones, in order of size of the search."""
+    """Every reachable set of recipes without the lossy ones."""
     provides = {r.name: frozenset(r.provides) for r in RECIPES}
     sound = [r for r in RECIPES if r.name not in _LOSSY]
     for bits in product((False, True), repeat=len(sound)):
@@ -144,13 +152,17 @@ def synthetic_table() -> Table:
     """The whole space, with the exact values of the model; noise is drawn at every look-up."""
     rows = []
     for recipes in valid_sets():
-        declared = [f"{c}.{k}" for r, (c, k, _) in _KNOBS.items() if r in recipes]
+        declared = [name for recipe in sorted(recipes & _KNOBS.keys()) for name in _KNOBS[recipe]]
         for values in product(*(_GRID[name] for name in declared)):
             knobs = dict(zip(declared, values, strict=True))
-            samples = {name: (value,) for name, value in costs(recipes, knobs).items()}
+            samples = {name: (value,) for name, value in metrics(recipes, knobs).items()}
             rows.append(Row(recipes=recipes, knobs=settings(knobs), entry=Entry(samples=samples), genome=None))
-    defaults = {f"{component}.{name}": knob.value for component, name, knob in _KNOBS.values()}
     return Table(
-        objectives=OBJECTIVES, recipes=RECIPES, rows=tuple(rows), defaults=defaults, lossy=_LOSSY,
-        make_genome=genome, exact=True
+        objectives=OBJECTIVES,
+        recipes=RECIPES,
+        rows=tuple(rows),
+        defaults={name: knob.value for knobs in _KNOBS.values() for name, knob in knobs.items()},
+        lossy=_LOSSY,
+        make_genome=genome,
+        exact=True,
     )

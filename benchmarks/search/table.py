@@ -16,6 +16,7 @@ A set of recipes that was not recorded counts as its nearest recorded subset (wh
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -57,7 +58,7 @@ def settings(knobs: Mapping[str, KnobValue]) -> Settings:
     return frozenset(knobs.items())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """A whole grid."""
 
@@ -139,7 +140,7 @@ def _distance(recorded: Settings, wanted: Mapping[str, KnobValue]) -> float:
         if isinstance(value, str) or isinstance(other, str):
             total += float(value != other)
         else:
-            total += abs(float(np.log(max(value, 1e-9)) - np.log(max(other, 1e-9))))
+            total += abs((math.log(max(value, 1e-9)) - math.log(max(other, 1e-9))))
     return total
 
 

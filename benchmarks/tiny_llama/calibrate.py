@@ -74,7 +74,7 @@ def table(results: dict[str, list[dict[str, float]]], limits: dict[str, float]) 
             for values in ([s[name] for s in samples] for name in ("mean_gap", "max_gap", "flip_rate"))
         )
         passed = sum(accepted(s, limits) for s in samples)
-        honest = "yes" if variant.honest else "no"
+        honest = {True: "yes", False: "no", None: "-"}[variant.honest]
         lines.append(f"| {variant.name} | {honest} | {mean} | {largest} | {flips} | {passed} of {len(samples)} |")
     return lines
 

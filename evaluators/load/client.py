@@ -64,7 +64,7 @@ class Client:
         except TimeoutError:
             seconds = self.endpoint.request_timeout_s
             exchange.failure = Failure(kind="timeout", evidence=f"{exchange.tokens} tokens after {seconds:g} s")
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             seen = f"{type(error).__name__}: {error}"[:300]
             kind = "connection-lost" if exchange.chunk_s else "connection-failed"
             exchange.failure = Failure(kind=kind, evidence=f"{seen} (after {exchange.tokens} tokens)")

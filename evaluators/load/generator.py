@@ -79,11 +79,17 @@ class Share:
             cpu_s = time.thread_time() - cpu_s
             wall_s = clock() - start_s
         sent = [exchange for exchange in self._exchanges if exchange.sent_s is not None]
-        lags = [
-            e.sent_s - e.request.scheduled_s for e in sent if e.sent_s is not None and e.request.scheduled_s is not None
-        ]
-        responses = [exchange.response(start_s, cut_s if cut_s is not None else clock()) for exchange in sent]
+        responses = [exchange.response(start_s, clock() if cut_s is None else cut_s) for exchange in sent]
+        lags = self._send_lags(sent, start_s, cut_s)
         return ShareResult(responses=responses, wall_s=wall_s, cpu_s=cpu_s, send_lag_s=lags)
+
+    def _send_lags(self, sent: list[Exchange], start_s: float, cut_s: float | None) -> list[float]:
+        """Sent minus due; a request that was due in the window and never left is late by what remained of it."""
+        due = [(e.sent_s, e.request.scheduled_s) for e in sent]
+        lags = [sent_s - due_s for sent_s, due_s in due if sent_s is not None and due_s is not None]
+        if cut_s is not None and self.job.load.kind != "closed":
+            lags += [cut_s - start_s - session.arrival_s for session, _ in self._ready]
+        return lags
 
     async def _drive(self, client: Client, start_s: float) -> None:
         async with asyncio.TaskGroup() as group:

@@ -1,9 +1,9 @@
 """Decides which rate to try next in the search for the highest rate that keeps a service level.
 
-A staircase doubles (or halves) from the first guess until the limit is bracketed, then bisects on the logarithm of the
-rate until the bracket is narrower than `tolerance`. Every trial is one open-loop window with the same pattern of arrivals,
-compressed or stretched, and fresh prompts. The answer is the highest rate that passed: a server is never credited with a
-rate that it did not serve.
+A staircase doubles (or halves) from the first guess until the limit is bracketed, then bisects on the logarithm of
+the rate until the bracket is narrower than `tolerance`. Every trial is one open-loop window with the same pattern of
+arrivals, compressed or stretched, and fresh prompts. The answer is the highest rate that passed: a server is never
+credited with a rate that it did not serve.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Decides what the responses of one load amount to; metrics are named as in `vllm bench serve`.
 
-Fixed windows cut requests off. Throughput counts the verified tokens that arrived inside the window. A cut-off request's
-latency is a lower bound, and enters as one: by the product-limit estimate (Kaplan and Meier 1958), which gives its weight
-to the longer latencies that were seen; the longest counts as seen even if it is a bound (Efron 1967). So the last requests
-of a window do not make a server look faster than it is, and one that leaves most requests unanswered does not look better
-for it. Failed requests have infinite latency.
+Fixed windows cut requests off. Throughput counts the verified tokens that arrived inside the window. A cut-off
+request's latency is a lower bound, and enters as one: by the product-limit estimate (Kaplan and Meier 1958), which
+gives its weight to the longer latencies that were seen; the longest counts as seen even if it is a bound (Efron
+1967). So the last requests of a window do not make a server look faster than it is, and one that leaves most requests
+unanswered does not look better for it. Failed requests have infinite latency.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def distribution(name: str, latencies: Sequence[Latency]) -> dict[str, float]:
 def product_limit(latencies: Sequence[Latency]) -> tuple[list[float], list[float]]:
     """Sorted values and the probability of each: 1/n for all when none is a bound.
 
-    Each bound hands its weight to everything longer ("redistribute to the right"); seen values come before equal bounds.
+    Each bound hands its weight to everything longer ("redistribute to the right"); seen values precede equal bounds.
     """
     ordered = sorted(latencies, key=lambda latency: (latency.ms, latency.bound))
     values, weights, weight = [], [], 1 / len(ordered)

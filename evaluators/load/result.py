@@ -57,6 +57,7 @@ def collect(load: Load, shares: Sequence[ShareResult], extra: dict[str, float] |
     lags_ms = sorted(lag * 1e3 for share in shares for lag in share.send_lag_s)
     metrics = summarise(load, responses, wall_s) | (extra or {})
     metrics["client_cpu_share"] = max(share.cpu_s / share.wall_s if share.wall_s > 0 else 0.0 for share in shares)
+    metrics["client_cpu_s"] = sum(share.cpu_s for share in shares)
     metrics["client_processes"] = float(len(shares))
     metrics["max_send_lag_ms"] = lags_ms[-1] if lags_ms else 0.0
     metrics["p99_send_lag_ms"] = percentile(lags_ms, 99) if lags_ms else 0.0

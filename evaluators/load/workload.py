@@ -39,9 +39,9 @@ class Slo:
 class Load:
     """One `[[load]]` of a target. `problems()` says what is wrong with it; nothing else here raises.
 
-    A prompt is `shared_prefix_tokens` of one of `num_prefixes` prefixes, then `input_tokens` fresh ones. With `turns` > 1
-    a session's next prompt is the last prompt, the answer to it, and `input_tokens` fresh ones, sent when the answer is
-    complete.
+    A prompt is `shared_prefix_tokens` of one of `num_prefixes` prefixes, then `input_tokens` fresh ones. With `turns`
+    > 1 a session's next prompt is the last prompt, the answer to it, and `input_tokens` fresh ones, sent when the
+    answer is complete.
     """
 
     name: str

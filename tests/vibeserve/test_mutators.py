@@ -129,7 +129,10 @@ def test_a_recipe_that_does_not_apply_says_why(tree: Path) -> None:
 
 
 def test_edits_of_one_file_apply_in_order(tree: Path) -> None:
-    edits = (Edit(path="server.py", find="flush = 1", replace="flush = 7"), Edit(path="server.py", find="= 7", replace="= 9"))
+    edits = (
+        Edit(path="server.py", find="flush = 1", replace="flush = 7"),
+        Edit(path="server.py", find="= 7", replace="= 9"),
+    )
     recipe = dataclasses.replace(RECIPE, files={}, edits=edits)
     assert isinstance(RecipeMutator({"batch": recipe}).mutate(tree, recipe_proposal(), ""), Mutation)
     assert (tree / "server.py").read_text() == "value = 1\nflush = 9\n"

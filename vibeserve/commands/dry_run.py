@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from vibeserve.commands.output import console, print_json
@@ -17,15 +16,17 @@ def show_dry_run(config: Config, as_json: bool) -> None:
     Raises:
         ConfigError: with every defect of the target.
     """
-    from evaluators.target import load_target
     from rich.table import Table
+
+    from evaluators.node import nvidia_gpus
+    from evaluators.target import load_target
     from vibeserve.config_text import options
-    from vibeserve.machine import gpu_names
+    from vibeserve.lease import allowed_cpus
 
     assert config.target is not None
     target = load_target(config.target)
     wanted = {"cpus": target.resources.cpus, "gpus": target.resources.num_gpus}
-    present = {"cpus": len(os.sched_getaffinity(0)), "gpus": len(gpu_names())}
+    present = {"cpus": len(allowed_cpus()), "gpus": len(nvidia_gpus())}
     where = config.cluster.address or "this machine"
     if as_json:
         rows = {o.key: {"value": o.value, "origin": o.origin} for o in options(config)}

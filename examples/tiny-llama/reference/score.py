@@ -3,7 +3,7 @@
     python score.py --artifacts DIR --responses FILE.jsonl --output FILE.json
 
 Every line of the responses is {"id", "prompt_ids", "output_ids", …}. The reference reads prompt and output in one
-pass; at each emitted token, gap = (max z - z[emitted]) / std(z) over the reference's logits z, and a flip is a gap above zero.
+pass; at each emitted token, gap = (max z - z[emitted]) / std(z) over the reference's logits z; a flip is a gap above 0.
 `p999_gap` is the 99.9th percentile by nearest rank: the maximum for fewer than 1000 tokens.
 """
 

@@ -128,7 +128,15 @@ class Server:
 
     async def _stream(self, request: web.Request, completion: Completion) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+            await self._send(response, completion)
+        except ConnectionResetError:
+            # The client has left: `_generate` has aborted the sequence, and nobody is there to be told.
+            pass
+        return response
+
+    async def _send(self, response: web.StreamResponse, completion: Completion) -> None:
         replies, num_generated, first = Replies(completion), 0, True
         async for piece, new, reason in self._generate(completion):
             num_generated += len(new)
@@ -137,7 +145,6 @@ class Server:
             await response.write(_events([*chunks, replies.chunk(piece, new, reason)]))
         await response.write(_events(replies.closing(num_generated)) + b"data: [DONE]\n\n")
         await response.write_eof()
-        return response
 
     async def _generate(self, completion: Completion) -> AsyncIterator[tuple[str, list[int], str | None]]:
         """Text, token ids and finish reason, piece by piece: the flush policy.

@@ -8,7 +8,19 @@ from pathlib import Path
 class Model:
     def __init__(self, artifacts: str) -> None:
         self._salt = int(json.loads((Path(artifacts) / "model.json").read_text())["salt"])
-        self._words = ["<pad>", "<bos>", "<eos>", "\n", ".", ",", "!", "?", ":", ";", *(f" w{i}" for i in range(10, 1000))]
+        self._words = [
+            "<pad>",
+            "<bos>",
+            "<eos>",
+            "\n",
+            ".",
+            ",",
+            "!",
+            "?",
+            ":",
+            ";",
+            *(f" w{i}" for i in range(10, 1000)),
+        ]
 
     def next_id(self, tokens: list[int]) -> int:
         state = f"{self._salt}/{len(tokens)}/{tokens[-4:]}".encode()

@@ -47,7 +47,11 @@ class Server:
     async def _completion(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
         prompt, max_tokens = request["prompt"], request.get("max_tokens", 16)
         head = {"id": f"cmpl-{next(self._numbers)}", "object": "text_completion", "model": "toy"}
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": max_tokens, "total_tokens": len(prompt) + max_tokens}
+        usage = {
+            "prompt_tokens": len(prompt),
+            "completion_tokens": max_tokens,
+            "total_tokens": len(prompt) + max_tokens,
+        }
         tokens = self._engine.generate(prompt, max_tokens)
         try:
             if not request.get("stream"):
@@ -83,7 +87,10 @@ class Server:
 
     async def _json(self, writer: asyncio.StreamWriter, value: dict[str, Any], status: str = "200 OK") -> None:
         data = json.dumps(value).encode()
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        writer.write(
+            f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
         await writer.drain()
 
 

@@ -1,0 +1,89 @@
+"""The audit's sample covers loads, crowds, times and lengths; its verdict is the largest gap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluators.audit import sample_responses
+from evaluators.judge import static_check
+from evaluators.load.record import Failure, Response
+from evaluators.profiler import shares
+from population.evaluation import Stage
+
+
+def response(
+    number: int, load: str = "high", sent_s: float = 0.0, end_s: float = 1.0, prompt: int = 8, **changes: object
+) -> Response:
+    settings: dict[str, object] = {
+        "id": f"{load}/{number}.0", "load": load, "purpose": "timed", "prompt_ids": [1] * prompt, "max_tokens": 4,
+        "output_ids": [1, 2, 3, 4], "text": "", "scheduled_s": sent_s, "sent_s": sent_s, "first_s": sent_s, "last_s": end_s,
+        "chunk_s": [end_s], "chunk_tokens": [4], "finish_reason": "length", "end_s": end_s,
+    }  # fmt: skip
+    return Response(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_every_load_and_length_is_sampled() -> None:
+    responses = [response(i, sent_s=i / 10, end_s=i / 10 + 1, prompt=8 + 8 * (i % 2)) for i in range(40)]
+    responses += [response(i, load="low", sent_s=2 * i, end_s=2 * i + 1) for i in range(5)]
+    chosen = [item.response for item in sample_responses(responses, 12, seed=3)]
+    assert len(chosen) == len({r.id for r in chosen}) == 12
+    assert {r.load for r in chosen} == {"low", "high"}
+    assert {len(r.prompt_ids) for r in chosen} == {8, 16}
+    assert min(r.sent_s for r in chosen if r.load == "high") < 2 < max(r.sent_s for r in chosen if r.load == "high")
+
+
+def test_a_sample_of_one_is_a_crowded_answer() -> None:
+    responses = [response(i, load="low", sent_s=2 * i, end_s=2 * i + 1) for i in range(5)] + [
+        response(i) for i in range(9)
+    ]
+    (item,) = sample_responses(responses, 1, seed=0)
+    assert item.response.load == "high" and item.occupancy == 9
+
+
+def test_the_choice_depends_on_the_secret_seed() -> None:
+    responses = [response(i, sent_s=i, end_s=i + 1) for i in range(200)]
+    picks = [tuple(item.response.id for item in sample_responses(responses, 6, seed=s)) for s in (1, 1, 2)]
+    assert picks[0] == picks[1] != picks[2]
+
+
+def test_what_cannot_be_scored_is_left_out() -> None:
+    failed = response(1, failure=Failure(kind="timeout", evidence=""))
+    assert sample_responses([failed, response(2, output_ids=None), response(3, output_ids=[])], 5, seed=0) == []
+    censored = response(4, censored=True, finish_reason=None)
+    assert [item.response.id for item in sample_responses([censored], 5, seed=0)] == [censored.id]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "no files"),
+        ({"a.py": "x = (\n"}, "a.py:1"),
+        ({"a.py": "x = 1\0"}, "a.py"),
+        ({"a.py": "(" * 5000 + ")" * 5000}, "a.py"),
+        ({"a.py": "-" * 200_000 + "1"}, "a.py"),
+    ],
+)
+def test_static_check_rejects(tmp_path: Path, files: dict[str, str], said: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    rejected = static_check(tmp_path)
+    assert rejected is not None and rejected.stage is Stage.STATIC and said in rejected.reason
+
+
+def test_links_must_stay_inside(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
+    (tmp_path / "inside").symlink_to("a.py")
+    assert static_check(tmp_path) is None
+    (tmp_path / "outside").symlink_to("/etc/passwd")
+    rejected = static_check(tmp_path)
+    assert rejected is not None and "outside is a link to /etc/passwd" in rejected.reason
+
+
+def test_shares_of_folded_stacks() -> None:
+    stacks = (
+        "main (a.py:1);step (b.py:2) 3\nmain (a.py:1);step (b.py:9) 3\nmain (a.py:1);send (/x/y/c.py:4) 2\ngarbage\n"
+    )
+    assert shares(stacks) == {"step (b.py)": 0.75, "send (c.py)": 0.25}
+    assert shares("") == {}

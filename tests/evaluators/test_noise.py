@@ -1,0 +1,54 @@
+"""Foreign CPU time is told from the server's and our own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from evaluators.machine import Machine, busy_cpu_s
+from evaluators.node import probe
+from evaluators.noise import CpuMeter, CpuWindow
+from evaluators.process import Launch, RunningProcess
+
+SPIN = "import time\nend = time.monotonic() + 60\nprint('up', flush=True)\nwhile time.monotonic() < end: pass"
+
+
+def spin(tmp_path: Path, name: str) -> RunningProcess:
+    command = (sys.executable, "-c", SPIN)
+    return RunningProcess(Launch(command=command, workspace=tmp_path, env={}, log=tmp_path / name))
+
+
+def test_a_neighbour_is_foreign_and_the_server_is_not(tmp_path: Path) -> None:
+    with spin(tmp_path, "server") as server, spin(tmp_path, "neighbour") as neighbour:
+        meter = CpuMeter((), server.supervisor_pid)
+        machine = Machine()
+        before_s = machine.cpu_s({neighbour.pid})
+        deadline = time.monotonic() + 20
+        while Machine().cpu_s({neighbour.pid}) - before_s < 0.3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        window = meter.read()
+    assert window.server_s > 0.05
+    assert window.foreign_share * window.elapsed_s > 0.2
+    assert window.noisy == (window.foreign_share > 0.15)
+
+
+def test_own_covers_this_process_and_its_parents() -> None:
+    machine = Machine()
+    own = machine.own()
+    assert {os.getpid(), os.getppid()} <= own and 1 not in own
+    assert machine.cpu_s(own) > 0 and busy_cpu_s(()) > 0
+
+
+def test_foreign_share_is_never_negative() -> None:
+    window = CpuWindow(elapsed_s=1.0, busy_s=0.5, own_s=0.4, server_s=0.3)
+    assert window.foreign_share == 0.0 and not window.noisy
+    assert CpuWindow(elapsed_s=0.0, busy_s=1.0, own_s=0.0, server_s=0.0).foreign_share == 0.0
+
+
+def test_probe_says_what_to_do() -> None:
+    checks = {check.name: check for check in probe()}
+    assert set(checks) == {"system", "cpus", "bubblewrap", "py-spy", "gpus"}
+    assert all(check.ok or check.cure for check in checks.values()) and all(check.detail for check in checks.values())

@@ -1,0 +1,169 @@
+"""A scriptable completions server: known delays, known chunks, known faults; every request it saw is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from aiohttp import web
+
+VOCAB = tuple(f" t{number}" for number in range(1000))
+
+
+@dataclass(slots=True, kw_only=True)
+class Script:
+    """What the server does with each request."""
+
+    first_s: float = 0.0
+    per_token_s: float = 0.0
+    tokens_per_chunk: int = 1
+    slots: int | None = None
+    """Requests answered at a time; the others queue. None: all."""
+    fault: str | None = None
+    with_ids: bool = True
+    with_usage: bool = True
+    role_first: bool = False
+    fail_every: int = 0
+    """Every n-th request gets status 500."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """One request as the server saw it."""
+
+    body: dict[str, Any]
+    headers: dict[str, str]
+    arrived_s: float
+    in_flight: int
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class ToyServer:
+    """Runs on its own thread and event loop; a context manager. `url` is valid inside it."""
+
+    script: Script = field(default_factory=Script)
+    seen: list[Seen] = field(default_factory=list)
+    url: str = ""
+    most_in_flight: int = 0
+    _in_flight: int = 0
+    _thread: threading.Thread | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _stop: asyncio.Event | None = None
+    _slots: asyncio.Semaphore | None = None
+
+    def __enter__(self) -> Self:
+        running = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(running)), daemon=True)
+        self._thread.start()
+        assert running.wait(10), "the toy server did not start"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self, running: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._slots = asyncio.Semaphore(self.script.slots or 10_000)
+        app = web.Application(client_max_size=1 << 24)
+        app.router.add_post("/v1/completions", self._completions)
+        app.router.add_get("/v1/models", self._models)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        running.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "toy"}]})
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        assert self._slots is not None
+        body = await request.json()
+        self._in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        seen = Seen(body=body, headers=dict(request.headers), arrived_s=time.monotonic(), in_flight=self._in_flight)
+        self.seen.append(seen)
+        try:
+            async with self._slots:
+                answer = await self._answer(request, body, len(self.seen))
+            seen.finished = True
+            return answer
+        finally:
+            self._in_flight -= 1
+
+    async def _answer(self, request: web.Request, body: dict[str, Any], number: int) -> web.StreamResponse:
+        script = self.script
+        if script.fault == "status-500" or (script.fail_every and number % script.fail_every == 0):
+            return web.Response(status=500, text="out of luck")
+        if script.fault == "redirect":
+            return web.Response(status=302, headers={"Location": "/v1/models"})
+        if script.fault == "never":
+            await asyncio.sleep(3600)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        if script.role_first:
+            await self._send(response, [], None)
+        await asyncio.sleep(script.first_s)
+        await self._stream(request, response, body)
+        return response
+
+    async def _stream(self, request: web.Request, response: web.StreamResponse, body: dict[str, Any]) -> None:
+        script, asked = self.script, body["max_tokens"]
+        total = {"too-many": asked + 2, "too-few": asked - 2, "early-stop": asked - 2}.get(script.fault or "", asked)
+        begun_s = time.monotonic()
+        for at in range(0, total, script.tokens_per_chunk):
+            wait_s = begun_s + at * script.per_token_s - time.monotonic()
+            if script.per_token_s:
+                await asyncio.sleep(max(0.0, wait_s))
+            ids = [(len(body["prompt"]) + at + k) % len(VOCAB) for k in range(min(script.tokens_per_chunk, total - at))]
+            ended = at + script.tokens_per_chunk >= total
+            reason = ("stop" if script.fault == "early-stop" else "length") if ended else None
+            if at and await self._midway(request, response):
+                return
+            await self._send(response, ids, reason)
+        await self._close(response, body, total)
+
+    async def _midway(self, request: web.Request, response: web.StreamResponse) -> bool:
+        """Break off, or spoil, a stream that has begun. True: it is over."""
+        fault = self.script.fault
+        if fault == "reset":
+            assert request.transport is not None
+            request.transport.abort()
+            return True
+        spoilers = {
+            "garbage": b"<html>oops</html>\n\n",
+            "bad-json": b'data: {"choices": [\n\n',
+            "nan": b'data: {"x": NaN}\n\n',
+        }
+        if fault in spoilers:
+            await response.write(spoilers[fault])
+        return fault == "no-done"
+
+    async def _send(self, response: web.StreamResponse, ids: list[int], reason: str | None) -> None:
+        choice: dict[str, Any] = {"index": 0, "text": "".join(VOCAB[i] for i in ids), "finish_reason": reason}
+        if self.script.with_ids:
+            choice["token_ids"] = [*ids[:-1], 5_000] if self.script.fault == "bad-id" else ids
+        if self.script.fault == "wrong-text":
+            choice["text"] = "x" * len(choice["text"])
+        await response.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+
+    async def _close(self, response: web.StreamResponse, body: dict[str, Any], total: int) -> None:
+        if self.script.with_usage:
+            claimed = total + (7 if self.script.fault == "wrong-usage" else 0)
+            usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": claimed}
+            await response.write(b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\r\n\r\n")
+        await response.write(b"data: [DONE]\n\n")
+        if self.script.fault == "after-done":
+            await response.write(b'data: {"choices": []}\n\n')

@@ -1,0 +1,132 @@
+"""Every policy keeps the contract; and what is special to each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from population.candidate import Operator, Proposal
+from population.objectives import Direction, Objective, ObjectiveSet
+from population.recipe import Recipe
+from search.baselines import BarrierPolicy, Nsga2Config, Nsga2Policy, RandomPolicy
+from search.evolve import EvolveConfig, EvolvePolicy
+from search.moves import MoveConfig
+from search.policy import Policy
+from tests.contracts.policy_contract import RECIPES, SEED, PolicyContract, applied, archive, candidate, measured, wrong
+
+
+class TestEvolve(PolicyContract):
+    def policy(self, recipes: Mapping[str, Recipe]) -> Policy:
+        return EvolvePolicy(EvolveConfig(), recipes)
+
+
+class TestEvolveWithBandit(PolicyContract):
+    def policy(self, recipes: Mapping[str, Recipe]) -> Policy:
+        return EvolvePolicy(EvolveConfig(use_bandit=True, gap_bias=0.5), recipes)
+
+
+class TestEvolveWithoutSurrogate(PolicyContract):
+    def policy(self, recipes: Mapping[str, Recipe]) -> Policy:
+        return EvolvePolicy(EvolveConfig(use_surrogate=False), recipes)
+
+
+class TestNsga2(PolicyContract):
+    def policy(self, recipes: Mapping[str, Recipe]) -> Policy:
+        return Nsga2Policy(Nsga2Config(population_size=4), recipes)
+
+
+class TestRandom(PolicyContract):
+    def policy(self, recipes: Mapping[str, Recipe]) -> Policy:
+        return RandomPolicy(MoveConfig(), recipes)
+
+
+class TestBarrier(PolicyContract):
+    def policy(self, recipes: Mapping[str, Recipe]) -> Policy:
+        return BarrierPolicy(EvolvePolicy(EvolveConfig(), recipes), 100)
+
+
+def test_the_barrier_waits_for_the_generation_before() -> None:
+    policy = BarrierPolicy(RandomPolicy(MoveConfig(), RECIPES), 2)
+    pending = [applied(2, "c000000", "cache")]
+    assert policy.propose(archive([SEED]), pending, 3, np.random.default_rng(0)) is None
+    assert policy.propose(archive([SEED]), (), 3, np.random.default_rng(0)) is not None
+    assert policy.propose(archive([SEED]), [applied(3, "c000000", "cache")], 4, np.random.default_rng(0)) is not None
+
+
+def test_the_barrier_hides_siblings_that_ended() -> None:
+    policy = BarrierPolicy(RandomPolicy(MoveConfig(), RECIPES), 4)
+    ended = archive([SEED, candidate(applied(1, "c000000", "cache"), measured(30, 900), ("cache",))])
+    for seed in range(10):
+        proposal = policy.propose(ended, (), 2, np.random.default_rng(seed))
+        assert proposal is not None and proposal.parents == ("c000000",) and proposal.recipe != "cache"
+
+
+def test_direction_decides_which_parent_is_bred_from() -> None:
+    children = [SEED]
+    for number, name in enumerate(("cache", "order"), start=1):
+        tput = 30.0 if name == "cache" else 3.0
+        children.append(candidate(applied(number, "c000000", name), measured(tput, 1000), (name,)))
+    only = {"recipes": RECIPES, "config": EvolveConfig(frontier_bias=1.0, temperature=0.0)}
+    parents = {}
+    for direction in Direction:
+        objectives = ObjectiveSet((Objective(name="tput", direction=direction),))
+        policy = EvolvePolicy(only["config"], only["recipes"])  # type: ignore[arg-type]
+        proposals = [policy.propose(archive(children, objectives), (), 3, np.random.default_rng(s)) for s in range(8)]
+        parents[direction] = {p.parents[0] for p in proposals if p is not None}
+    assert parents == {Direction.MAX: {"c000001"}, Direction.MIN: {"c000002"}}
+
+
+def test_a_recipe_found_wrong_is_left_for_last() -> None:
+    children = [
+        SEED,
+        candidate(applied(1, "c000000", "window"), wrong()),
+        candidate(applied(2, "c000000", "order"), measured(11, 800), ("order",)),
+    ]
+    policy = EvolvePolicy(EvolveConfig(moves=MoveConfig(operators=(Operator.RECIPE,))), RECIPES)
+    proposals = [policy.propose(archive(children), (), 3, np.random.default_rng(s)) for s in range(40)]
+    assert sum(p is not None and p.recipe == "window" for p in proposals) <= 2
+
+
+def test_siblings_that_touch_different_components_are_merged() -> None:
+    children = [
+        SEED,
+        candidate(applied(1, "c000000", "cache"), measured(30, 990), ("cache",)),
+        candidate(applied(2, "c000000", "order"), measured(11, 500), ("order",)),
+    ]
+    policy = EvolvePolicy(EvolveConfig(moves=MoveConfig(operators=(Operator.MERGE,))), RECIPES)
+    proposal = policy.propose(archive(children), (), 3, np.random.default_rng(0))
+    assert proposal is not None and set(proposal.parents) == {"c000001", "c000002"}
+    assert policy.propose(archive(children), [proposal], 4, np.random.default_rng(0)) is None
+
+
+def test_a_goal_names_the_ends_of_the_gap() -> None:
+    children = [
+        SEED,
+        candidate(applied(1, "c000000", "cache"), measured(300, 900), ("cache",)),
+        candidate(applied(2, "c000000", "order"), measured(20, 90), ("order",)),
+    ]
+    policy = EvolvePolicy(EvolveConfig(frontier_bias=1.0), RECIPES)
+    proposal = policy.propose(archive(children), (), 3, np.random.default_rng(0))
+    assert proposal is not None and proposal.goal is not None
+    assert "c000001" in proposal.goal and "c000002" in proposal.goal and "tok/s" in proposal.goal
+
+
+def test_ten_thousand_members_are_answered_in_time() -> None:
+    rng = np.random.default_rng(0)
+    children = [SEED]
+    for number in range(1, 10_000):
+        knobs = {"scheduler.batch": int(rng.integers(1, 65))}
+        proposal = Proposal(number=number, operator=Operator.TUNE, parents=("c000000",), knobs=knobs)
+        tput, ttft = np.exp(rng.standard_normal(2))
+        children.append(candidate(proposal, measured(10 * tput, 1000 * ttft), (), knobs["scheduler.batch"]))
+    grown, policy = archive(children[:-1]), EvolvePolicy(EvolveConfig(), RECIPES)
+    policy.propose(grown, (), 10_000, rng)
+    grown.add(replace(children[-1]))
+    assert len(grown.front) > 0
+    started = time.process_time()
+    policy.propose(grown, (), 10_000, rng)
+    # 100 ms is the aim on a quiet machine; five times that still tells a quadratic step apart.
+    assert time.process_time() - started < 0.5

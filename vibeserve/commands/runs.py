@@ -1,0 +1,105 @@
+"""Decides how runs are listed and followed from another process: everything comes from their ledgers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vibeserve.commands.options import JsonOption, RunArgument, RunsDirOption
+
+_POLL_S = 0.5
+
+
+def ls(runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
+    """List the runs, oldest first."""
+    from rich.table import Table
+
+    from population.errors import VibeServeError
+    from vibeserve.commands.output import console, print_json
+    from vibeserve.report import Summary, summarise, to_json
+    from vibeserve.runs import list_runs
+    from vibeserve.tables import duration
+
+    found: list[tuple[Path, Summary | VibeServeError]] = []
+    for run_dir in list_runs(runs_dir):
+        try:
+            found.append((run_dir, summarise(run_dir)))
+        except VibeServeError as error:
+            found.append((run_dir, error))  # one damaged run must not hide the others
+    table = Table("run", "state", "children", "scored", "front", "hypervolume", "time", box=None, pad_edge=False)
+    for run_dir, summary in found:
+        if isinstance(summary, VibeServeError):
+            table.add_row(run_dir.name, f"unreadable: {summary}")
+            continue
+        volume = "" if summary.hypervolume is None else f"{summary.hypervolume:.2f}"
+        counts = (summary.children, summary.scored, len(summary.front))
+        table.add_row(
+            run_dir.name, str(summary.state), *(str(c) for c in counts), volume, duration(summary.elapsed_s)
+        )
+    console(json).print(table if found else "no runs yet; try `vibeserve run --preset quickstart`")
+    if json:
+        unreadable = [{"run": r.name, "error": str(s)} for r, s in found if isinstance(s, VibeServeError)]
+        print_json({"runs": [to_json(s) for _, s in found if isinstance(s, Summary)], "unreadable": unreadable})
+
+
+def status(run: RunArgument = None, runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
+    """One screen about a run: what is in flight, budgets, front."""
+    from vibeserve.commands.output import console, print_json
+    from vibeserve.progress import follow
+    from vibeserve.report import to_json
+    from vibeserve.runs import find_run
+    from vibeserve.tables import live_view
+
+    summary, snapshot = follow(find_run(run, runs_dir))
+    screen = console(json)
+    screen.print(f"{summary.state}" + (f" ({summary.stopped_because})" if summary.stopped_because else ""))
+    screen.print(live_view(snapshot))
+    if json:
+        in_flight = [{"key": s.key, "operator": s.operator, "stage": s.stage} for s in snapshot.slots]
+        budgets = [{"name": m.name, "used": m.used, "limit": m.limit} for m in snapshot.meters]
+        print_json({**to_json(summary), "in_flight": in_flight, "budgets": budgets})
+
+
+def watch(
+    run: RunArgument = None,
+    runs_dir: RunsDirOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Show what has happened so far and leave.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Follow a run until it ends, from any process that sees its folder; Ctrl-C ends the watching, not the run.
+
+    With --json, every event of the ledger is one line.
+    """
+    import sys
+
+    from vibeserve.commands.output import console, print_json
+    from vibeserve.display import SilentDisplay, open_display
+    from vibeserve.lifecycle import RunState, run_state
+    from vibeserve.progress import event_json, event_text, follow_events
+    from vibeserve.report import read_run
+    from vibeserve.runs import find_run
+    from vibeserve.tables import summary_view
+
+    run_dir, seen = find_run(run, runs_dir), 0
+    display = SilentDisplay() if json else open_display(sys.stdout)
+    try:
+        while True:
+            events, state = read_run(run_dir)
+            for event in events[seen:]:
+                if json:
+                    print_json(event_json(event))
+                elif text := event_text(event):
+                    display.event(text)
+            seen = len(events)
+            life = run_state(events)
+            summary, snapshot = follow_events(run_dir, events, state)
+            display.update(snapshot)
+            if once or life not in (RunState.RUNNING, RunState.REMOTE):
+                break
+            time.sleep(_POLL_S)
+    finally:
+        display.close()
+    console(json).print(summary_view(summary))

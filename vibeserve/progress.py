@@ -1,0 +1,153 @@
+"""Decides what a run looks like from outside its driver: snapshots and event lines made from the ledger alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from population.candidate import candidate_id
+from population.errors import VibeServeError
+from population.evaluation import Evaluation, Rejected
+from population.events import (
+    Claimed,
+    Ended,
+    EpochStarted,
+    Event,
+    Faulted,
+    FinalMeasured,
+    MutationDone,
+    Proposed,
+    Remeasured,
+    RemeasureStarted,
+    RunStarted,
+    Stopped,
+    encode,
+)
+from population.replay import State
+from vibeserve.display import Meter, Slot, Snapshot
+from vibeserve.lifecycle import RunState, run_state
+from vibeserve.report import Summary, label_of, read_run, summary_of
+
+
+def follow(run_dir: Path) -> tuple[Summary, Snapshot]:
+    """Summary and snapshot of a run at this moment."""
+    events, state = read_run(run_dir)
+    return follow_events(run_dir, events, state)
+
+
+def follow_events(run_dir: Path, events: Sequence[Event], state: State) -> tuple[Summary, Snapshot]:
+    """The same, from events that were read already."""
+    summary = summary_of(run_dir, state, run_state(events))
+    live = summary.state in (RunState.RUNNING, RunState.REMOTE)
+    since_s = max(0.0, time.time() - events[-1].time_s) if live and events else 0.0
+    elapsed_s = state.elapsed_s + since_s
+    meters = _meters(run_dir, state, elapsed_s)
+    counts = {"scored": summary.scored, "rejected": sum(summary.rejected.values()), "machine faults": summary.errors}
+    return summary, Snapshot(
+        run=summary.run,
+        elapsed_s=elapsed_s,
+        slots=_slots(events, state) if live else (),
+        meters=meters,
+        counts={name: count for name, count in counts.items() if count},
+        front=summary.front,
+        hypervolume=summary.hypervolume,
+        eta_s=eta_s(meters, elapsed_s) if live else None,
+        events=tuple(text for text in (event_text(event) for event in events[-12:]) if text)[-3:],
+    )
+
+
+def eta_s(meters: Sequence[Meter], elapsed_s: float) -> float | None:
+    """Seconds until the first budget is used up at the pace so far; None without a limit or any use."""
+    shares = [meter.share for meter in meters if meter.share]
+    return min((elapsed_s * (1 - share) / share for share in shares), default=None)
+
+
+def _meters(run_dir: Path, state: State, elapsed_s: float) -> tuple[Meter, ...]:
+    from vibeserve.layers import load_run_config
+
+    try:
+        budget = load_run_config(run_dir).budget
+    except VibeServeError:
+        return ()  # a run that is being prepared, or written by another version: its ledger still reads
+    children = sum(number > 0 for number in state.archive.children)
+    return (
+        Meter(name="children", used=children, limit=budget.children),
+        Meter(name="wall time", used=elapsed_s, limit=budget.wall_time_s, unit="s"),
+    )
+
+
+def _slots(events: Sequence[Event], state: State) -> tuple[Slot, ...]:
+    began: dict[str, float] = {}
+    for event in events:
+        if isinstance(event, Proposed):
+            began[event.proposal.id] = event.time_s
+        elif isinstance(event, RemeasureStarted):
+            began[f"r{event.index:06d}"] = event.time_s
+    now = time.time()
+    children = tuple(
+        Slot(
+            key=proposal.id,
+            operator=str(proposal.operator),
+            parents=proposal.parents,
+            label=label_of(proposal),
+            stage="evaluate" if number in state.mutated else "mutate",
+            elapsed_s=max(0.0, now - began[proposal.id]),
+        )
+        for number, proposal in sorted(state.pending.items())
+    )
+    again = tuple(
+        Slot(
+            key=key,
+            operator="remeasure",
+            parents=(candidate,),
+            stage="evaluate",
+            elapsed_s=max(0.0, now - began[key]),
+        )
+        for key, candidate in ((f"r{index:06d}", c) for index, c in sorted(state.remeasuring.items()))
+    )
+    return children + again
+
+
+def event_text(event: Event) -> str | None:
+    """One line for people; None for what only the machine wants to know."""
+    match event:
+        case RunStarted():
+            return f"run {event.run} started, seed {event.seed}"
+        case EpochStarted():
+            return f"driver {event.epoch} started (pid {event.pid} on {event.host})"
+        case Proposed():
+            proposal = event.proposal
+            origin = f" of {' + '.join(proposal.parents)}" if proposal.parents else ""
+            return " ".join(f"{proposal.id} proposed: {proposal.operator} {label_of(proposal)}{origin}".split())
+        case MutationDone():
+            return None
+        case Ended():
+            return f"{candidate_id(event.number)} {_verdict(event.evaluation)} ({event.elapsed_s:.1f} s)"
+        case RemeasureStarted():
+            return None
+        case Remeasured():
+            verdict = "without a result" if event.evaluation is None else _verdict(event.evaluation)
+            return f"{event.candidate} measured again: {verdict}"
+        case FinalMeasured():
+            return f"{event.subject} measured on the held-out trace: {_verdict(event.evaluation)}"
+        case Claimed():
+            return f"{event.candidate} verified against {event.against}"
+        case Faulted():
+            return f"{event.key}: the machine failed (attempt {event.attempt}): {event.reason}"
+        case Stopped():
+            return f"stopped: {event.reason}"
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """The event as the ledger writes it."""
+    plain: dict[str, Any] = json.loads(encode(event))
+    return plain
+
+
+def _verdict(evaluation: Evaluation) -> str:
+    if isinstance(evaluation, Rejected):
+        return f"rejected at {evaluation.stage}: {evaluation.reason}"
+    return "scored" + (f" [{', '.join(evaluation.flags)}]" if evaluation.flags else "")
