@@ -1,4 +1,4 @@
-"""Decides where a target's built artifacts (weights and the like) are: made once per node, shared read-only afterwards."""
+"""Decides where a target's built artifacts (weights and the like) are: made once per node, shared read-only."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Decides whether the tokens that were timed are the model's: the reference re-scores a sample of the benchmark's own answers.
+"""Decides whether the timed tokens are the model's: the reference re-scores a sample of the benchmark's own answers.
 
-Teacher forcing: the reference computes the logits z at every emitted token, given the tokens before it as they were served. The
-gap is (max z - z[emitted]) / std(z). The verdict looks at the largest gap of answers that were served concurrently, because a
-scheduling bug that corrupts one token in hundreds leaves mean and p99 innocent and never shows in a serial check.
+Teacher forcing: the reference computes the logits z at every emitted token, given the tokens before it as they were
+served. The gap is (max z - z[emitted]) / std(z). The verdict looks at the largest gap of answers that were served
+concurrently, because a scheduling bug that corrupts one token in hundreds leaves mean and p99 innocent and never shows
+in a serial check.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Sampled:
 def sample_responses(responses: Sequence[Response], count: int, seed: int) -> list[Sampled]:
     """At most `count` answers, taken in turn from strata by load, occupancy, time and prompt length.
 
-    Answers that the window cut off count too: their tokens were measured. The choice depends on the secret content seed.
+    Answers that the window cut off count too: their tokens were measured. The choice depends on the secret seed.
     """
     answered = [r for r in responses if r.output_ids and r.failure is None and r.purpose == "timed"]
     rng = random.Random(f"audit/{seed}")

@@ -1,4 +1,4 @@
-"""Decides what a server measures: loads in repeats, again where neighbours disturbed them, fewer where the race is lost."""
+"""Decides what is measured: loads in repeats, again where neighbours disturbed them, fewer where the race is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from population.statistics import estimate
 NOISE_RETRIES = 2
 """How often in all a disturbed repeat is measured again."""
 HONEST_FAILURES = frozenset({"timeout", "connection-lost", "connection-failed", "http-status"})
-"""Failures of a server that is merely overloaded; they count as infinite latency. Every other kind breaks the protocol."""
+"""Failures of a server that is merely overloaded: infinite latency. Every other kind breaks the protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Decides how the target's own trusted commands (checker, score, benchmark, build) run: isolated, bounded, with a deadline."""
+"""Decides how the target's trusted commands (checker, score, benchmark, build) run: isolated, with a deadline."""
 
 from __future__ import annotations
 
@@ -63,11 +63,12 @@ def run_trusted(command: TrustedCommand, words: dict[str, str]) -> Outcome:
 
 
 def isolated(command: tuple[str, ...], words: dict[str, str]) -> tuple[str, ...]:
-    """Placeholders filled; `{python} script.py` gets `-I`, so that neither the environment nor the script's folder adds imports."""
+    """Placeholders filled; `{python} script.py` gets `-I`: neither environment nor the script's folder adds imports."""
     python = sys.executable
     filled = fill(command, {"python": python, **words})
     if filled[0] == python and len(filled) > 1 and filled[1].endswith(".py"):
-        return (python, "-I", *filled[1:])
+        # -I also ignores PYTHONDONTWRITEBYTECODE and PYTHONUNBUFFERED, hence -B and -u.
+        return (python, "-I", "-B", "-u", *filled[1:])
     return filled
 
 

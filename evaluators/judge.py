@@ -26,7 +26,7 @@ _SMOKE_ANSWER_BYTES = 1 << 20
 
 
 def static_check(workspace: Path) -> Rejected | None:
-    """Reject a tree that is empty, oversized, points outside itself, or whose Python does not parse. Executes nothing."""
+    """Reject a tree that is empty, huge, points outside itself, or whose Python does not parse. Executes nothing."""
     files, total_bytes = [], 0
     for path in _entries(workspace):
         if path.is_symlink():

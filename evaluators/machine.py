@@ -45,7 +45,7 @@ class Machine:
         return found
 
     def own(self) -> set[int]:
-        """This process, its ancestors, everything in its session, and Ray: overhead of ours, not a neighbour's noise."""
+        """This process, its ancestors, everything in its session, and Ray: our overhead, not a neighbour's noise."""
         me = os.getpid()
         session = os.getsid(0)
         mine = self.tree(me) | {

@@ -1,4 +1,4 @@
-"""Decides what a benchmark of the target's own has measured: its JSON, read strictly, one value per repeat and metric."""
+"""Decides what a benchmark of the target's own measured: its JSON, read strictly, one value per repeat and metric."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Decides in which order a tree is judged and measured, and turns every way in which that can end into one evaluation."""
+"""Decides in which order a tree is judged and measured; every way in which that can end becomes one evaluation."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ class LocalEvaluator:
     def __init__(
         self, sandbox: Sandbox | None = None, cache: Path | None = None, noise_retries: int = NOISE_RETRIES
     ) -> None:
-        """`sandbox` None: tier C. `cache` None: `artifacts.default_cache()`. `noise_retries` 0: flag noise, never repeat."""
+        """`sandbox` None: tier C. `cache` None: `default_cache()`. `noise_retries` 0: flag noise, never repeat."""
         self._sandbox = sandbox or PlainSandbox()
         self._cache = cache or default_cache()
         self._noise_retries = noise_retries
@@ -52,7 +52,8 @@ class LocalEvaluator:
             target, artifacts, vocab = self._prepare(task.target, lease)
             site = _Site(
                 task=task, lease=lease, target=target, artifacts=artifacts, vocab=vocab, sandbox=self._sandbox,
-                scratch=lease.scratch, noise_retries=self._noise_retries, output=task.output or lease.scratch / "output",
+                scratch=lease.scratch, noise_retries=self._noise_retries,
+                output=task.output or lease.scratch / "output",
             )  # fmt: skip
             evaluation = _Evaluation(site, clock).run()
         except OSError as error:
@@ -89,6 +90,7 @@ class _Site:
     def __post_init__(self) -> None:
         object.__setattr__(self, "home", self.scratch / "home")
         self.output.mkdir(parents=True, exist_ok=True)
+        (self.output / "requests.jsonl").unlink(missing_ok=True)  # the client appends
 
     @property
     def client_cpus(self) -> tuple[int, ...]:
@@ -172,8 +174,11 @@ class _Evaluation:
                 return rejected
         clock.enter(Stage.BENCHMARK)
         with ExitStack() as stack:
-            options = ClientOptions(cpus=site.client_cpus, log=site.output / "requests.jsonl")
-            session = stack.enter_context(LoadSession(site.endpoint(server.url), self._loads(), options))
+            loads = self._loads()
+            options = ClientOptions(
+                cpus=site.client_cpus, log=site.output / "requests.jsonl", warmup_timeout_s=_warmup_timeout_s(loads)
+            )
+            session = stack.enter_context(LoadSession(site.endpoint(server.url), loads, options))
             measured = self._measure(server, session)
             if not isinstance(measured, Rejected) and site.task.profile:
                 clock.enter(Stage.PROFILE)
@@ -291,6 +296,12 @@ class _Clock:
                 self._seconds.get(self._stage.value, 0.0) + now_s - self._since_s, 4
             )
         self._since_s = now_s
+
+
+def _warmup_timeout_s(loads: Sequence[Load]) -> float:
+    """In proportion to the windows: a server that needs longer for one answer has nothing to show in them either."""
+    longest_s = max((load.window_s or 2.5 for load in loads), default=2.5)
+    return min(10.0, max(2.0, 4 * longest_s))
 
 
 def _write_json(path: Path, value: object) -> None:

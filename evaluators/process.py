@@ -1,7 +1,7 @@
 """Decides how a command is started and ended, so that nothing of ours reaches it and nothing of it outlives us.
 
-Every command runs below a detached supervisor (`supervisor.py`), which kills the whole tree when it is told to, when the
-command's main process ends, and when our own process dies in whatever way.
+Every command runs below a detached supervisor (`supervisor.py`), which kills the whole tree when it is told to, when
+the command's main process ends, and when our own process dies in whatever way.
 """
 
 from __future__ import annotations

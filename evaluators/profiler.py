@@ -1,4 +1,4 @@
-"""Decides where a server's time goes: shares of samples per function, a hint for the next change and never a verdict."""
+"""Decides where a server's time goes: samples per function, a hint for the next change and never a verdict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _START_S = 10.0
 def profile(
     server: ServerUnderTest, seconds: float, scratch: Path, load: Callable[[], object]
 ) -> dict[str, float | str]:
-    """`function (file)` → share of the busy samples (0..1) in which it was running itself, while `load` keeps the server busy.
+    """`function (file)` → share of the busy samples (0..1) in which it ran itself, while `load` keeps the server busy.
 
     Uses py-spy where there is one. A profiler that is missing or fails gives {"profiler": why} and nothing else.
     """
@@ -30,8 +30,8 @@ def profile(
         return {"profiler": "py-spy is not installed"}
     stacks = scratch / "stacks.txt"
     command = (
-        program, "record", "--pid", str(server.process.pid), "--duration", str(max(1, round(seconds))), "--rate", str(SAMPLES_PER_S),
-        "--format", "raw", "--output", str(stacks), "--subprocesses", "--nonblocking",
+        program, "record", "--pid", str(server.process.pid), "--duration", str(max(1, round(seconds))),
+        "--rate", str(SAMPLES_PER_S), "--format", "raw", "--output", str(stacks), "--subprocesses", "--nonblocking",
     )  # fmt: skip
     launch = Launch(
         command=command, workspace=scratch, env=clean_environment(scratch / "home"), log=scratch / "py-spy.log"

@@ -1,6 +1,7 @@
 """Decides how a command is isolated: the environment it sees, and the tier that every record names.
 
-Tier A: bubblewrap. Tier B: Landlock + seccomp. Tier C: clean environment, process-tree kill, rlimits; first-party trees only.
+Tier A: bubblewrap. Tier B: Landlock + seccomp. Tier C: clean environment, process-tree kill, rlimits; for first-party
+trees only.
 """
 
 from __future__ import annotations

@@ -137,7 +137,8 @@ class ServerUnderTest:
             if left_s <= 0:
                 return self._rejected(
                     Stage.BOOT,
-                    f"the server was not ready within {table.ready_timeout_s:g} s: expected 2xx from GET {table.ready_path} "
+                    f"the server was not ready within {table.ready_timeout_s:g} s: "
+                    f"expected 2xx from GET {table.ready_path} "
                     f"on port {self._port}, got {answer}",
                 )
             answer = probe_http(self._port, table.ready_path, timeout_s=min(max(left_s, 0.05), 2.0))

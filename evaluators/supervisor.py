@@ -1,11 +1,13 @@
-"""Decides when a process tree ends: runs one command, and kills all its descendants when it, its owner or the owner asks to stop.
+"""Decides when a process tree ends: runs one command, and kills all its descendants when it ends or its owner does.
 
-Run as `python -I -S supervisor.py`, standard library only, detached by a double fork, so that nobody who kills the owner's
-children kills it too. It is a subreaper: daemons that the command leaves behind become its children and die with the rest.
+Run as `python -I -S supervisor.py`, standard library only, detached by a double fork, so that nobody who kills the
+owner's children kills it too. It is a subreaper: daemons that the command leaves behind become its children and die
+with the rest.
 
-Control (stdin), one line each: first the spec as JSON, then `stop SECONDS` (SIGTERM, later SIGKILL) or `kill`. End of file,
-or the owner's death, means `kill`. Status (stdout), one JSON object per line: {"supervisor": pid}, then {"started": pid} or
-{"failed": text}, and at last {"exited": code} once no descendant is left (negative code: the signal, as in subprocess).
+Control (stdin), one line each: first the spec as JSON, then `stop SECONDS` (SIGTERM, later SIGKILL) or `kill`. End of
+file, or the owner's death, means `kill`. Status (stdout), one JSON object per line: {"supervisor": pid}, then
+{"started": pid} or {"failed": text}, and at last {"exited": code} once no descendant is left (negative code: the
+signal, as in subprocess).
 """
 
 from __future__ import annotations
@@ -152,7 +154,7 @@ class Supervisor:
                 self._code = os.waitstatus_to_exitcode(status)
 
     def _sweep(self) -> None:
-        """Kill until waitpid knows of no child: as a subreaper we are the parent of every orphan, so none can be left."""
+        """Kill until waitpid knows of no child: a subreaper is the parent of every orphan, so none can be left."""
         while self._reap():
             pids = descendants()
             send(pids, signal.SIGSTOP)  # a stopped tree cannot fork away from under the sweep

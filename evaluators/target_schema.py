@@ -74,7 +74,10 @@ class AccuracyTable:
 
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
 class AuditTable:
-    """`[audit]`: re-scoring of the benchmark's own answers; gaps in units of the logit standard deviation. None: not gated."""
+    """`[audit]`: re-scoring of the benchmark's own answers; gaps in units of the logit standard deviation.
+
+    A threshold that is None is not gated.
+    """
 
     command: Command
     max_gap: Threshold
@@ -176,8 +179,9 @@ def _table(place: Sequence[str]) -> str:
 
 def _keys_at(place: Sequence[str]) -> frozenset[str]:
     tables = {
-        "target": TargetTable, "server": ServerTable, "artifacts": ArtifactsTable, "model": ModelTable, "accuracy": AccuracyTable,
-        "audit": AuditTable, "benchmark": BenchmarkTable, "resources": ResourcesTable, "baseline": BaselineTable,
+        "target": TargetTable, "server": ServerTable, "artifacts": ArtifactsTable, "model": ModelTable,
+        "accuracy": AccuracyTable, "audit": AuditTable,
+        "benchmark": BenchmarkTable, "resources": ResourcesTable, "baseline": BaselineTable,
     }  # fmt: skip
     table: Any = tables.get(place[0], Tables) if place else Tables
     return frozenset(table.__dataclass_fields__)

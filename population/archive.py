@@ -1,4 +1,4 @@
-"""Decides what is known about every child: its pooled samples, its estimates and costs, and which candidates are the front."""
+"""Decides what is known about every child: pooled samples, estimates and costs, and which candidates are the front."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class _Standing:
 
 
 class Archive:
-    """All children that have ended. Grows by `add` and `remeasure`; the same calls in the same order give the same archive.
+    """All children that have ended. Grows by `add` and `remeasure`; equal calls in equal order give equal archives.
 
-    A candidate is *scored* while every evaluation of it is `Scored`. A re-measurement that is `Rejected` takes it out of
-    `scored` and of the front for good: a server that sometimes fails is not proven accurate.
+    A candidate is *scored* while every evaluation of it is `Scored`. A re-measurement that is `Rejected` takes it out
+    of `scored` and of the front for good: a server that sometimes fails is not proven accurate.
     """
 
     def __init__(self, objectives: ObjectiveSet) -> None:
@@ -101,7 +101,7 @@ class Archive:
         return self._points(tuple(candidates)).costs_NM
 
     def metrics(self, candidate: str) -> Mapping[str, Estimate]:
-        """Estimates of every metric that was measured, objectives or not; other metrics take the largest declared noise."""
+        """Estimates of every metric that was measured; those that are no objective take the largest declared noise."""
         pooled: dict[str, tuple[float, ...]] = {}
         for evaluation in self._evaluations[candidate]:
             if isinstance(evaluation, Scored):
@@ -115,7 +115,7 @@ class Archive:
         return {**found, **self._standing(candidate).estimates} if candidate in self._standings else found
 
     def admit(self, evaluation: Evaluation) -> Evaluation:
-        """The evaluation itself, or a `Rejected` in place of a `Scored` that does not give every objective a possible value.
+        """The evaluation itself, or a `Rejected` in place of a `Scored` that lacks a possible value of an objective.
 
         Ask before an evaluation goes into the ledger; `add` and `remeasure` raise where this would reject.
         """

@@ -1,4 +1,4 @@
-"""Decides how bytes become durable: the few file operations the ledger needs, behind a seam where tests inject faults."""
+"""Decides how bytes become durable: the file operations of the ledger, behind a seam where tests inject faults."""
 
 from __future__ import annotations
 

@@ -3,18 +3,19 @@
 All on costs (natural logarithms, minimised; axes N candidates, M objectives) with the ends of their 95 % intervals.
 
     better(a, b, m)     a's cost is lower than b's by more than the combined margin of the two intervals in objective m
-    a precedes b        a's total cost (the logarithm of the product of all gains) is lower; ties go to the lower cost in
-                        the first objective that differs, then to the smaller index
+    a precedes b        a's total cost (the logarithm of the product of all gains) is lower; ties go to the lower cost
+                        in the first objective that differs, then to the smaller index
     a dominates b       a precedes b, and b is better than a in no objective
 
-So a dominated candidate has shown no strength beyond the noise that its dominator lacks, and is the weaker on the whole.
+So a dominated candidate has shown no strength beyond the noise that its dominator lacks, and is weaker on the whole.
 Near-duplicates (no proven difference either way) fall under the same rule: the one with the lower total cost stays.
 
-The relation is irreflexive, asymmetric and acyclic, because it only ever points down the order of total costs. It is not
-transitive, and none that tolerates noise is: a drift of several steps within the noise adds up to a real difference. So
-the front is not "dominated by nobody" (which would lose a real trade-off at the end of such a drift) but the relation's
-kernel: no member dominates another, and everything outside is dominated by a member. The kernel of an acyclic relation
-exists, is unique, and so does not depend on the order of arrival. Walking down the total costs finds it.
+The relation is irreflexive, asymmetric and acyclic, because it only ever points down the order of total costs. It is
+not transitive, and none that tolerates noise is: a drift of several steps within the noise adds up to a real
+difference. So the front is not "dominated by nobody" (which would lose a real trade-off at the end of such a drift)
+but the relation's kernel: no member dominates another, and everything outside is dominated by a member. The kernel of
+an acyclic relation exists, is unique, and so does not depend on the order of arrival. Walking down the total costs
+finds it.
 Without noise (all margins 0, distinct points) it is the ordinary Pareto front. See C. Berge, Graphs (kernels), and
 M. Laumanns et al., Combining convergence and diversity in evolutionary multiobjective optimization, 2002 (ε-archives).
 """
@@ -84,12 +85,12 @@ def dominated_by(point: Points, others: Points) -> BoolArray:
     order = ranking(together)
     precedes = np.zeros(len(together), dtype=np.bool_)
     precedes[order[: int(np.flatnonzero(order == len(others))[0])]] = True
-    proven: BoolArray = better(point, others).any(axis=1)
-    return precedes[:-1] & ~proven
+    stands_out = np.asarray(better(point, others).any(axis=1), dtype=np.bool_)
+    return precedes[:-1] & ~stands_out
 
 
 def front(points: Points) -> npt.NDArray[np.intp]:
-    """Row indices of the front (the kernel), in the order of `precedes`; O(front × N × M)."""
+    """Row indices of the front (the kernel), in the order of `precedes`; O(front * N * M)."""
     waiting = ranking(points)
     kept: list[np.intp] = []
     while waiting.size:

@@ -1,4 +1,4 @@
-"""Decides what an evaluation can be: `Scored` with samples of every metric, or `Rejected` with stage, reason and evidence."""
+"""Decides what an evaluation can be: `Scored` with samples of every metric, or `Rejected` with stage and reason."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Remeasured(Stamped):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalMeasured(Stamped):
-    """A last measurement of a front member, or of a baseline by its name; reported beside the search's, never pooled."""
+    """A last measurement of a front member, or of a baseline by name; reported beside the search's, never pooled."""
 
     subject: str
     evaluation: AnyEvaluation
@@ -131,7 +131,7 @@ class FinalMeasured(Stamped):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed(Stamped):
-    """The result of `vibeserve verify`: a fresh paired measurement of `candidate` against another candidate or baseline."""
+    """What `vibeserve verify` found: a fresh paired measurement of `candidate` against a candidate or baseline."""
 
     candidate: str
     against: str

@@ -21,10 +21,11 @@ Recipes replace the whole file; `tune` changes `value` alone. Files without a [c
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from population.errors import ConfigError
 
@@ -96,7 +97,9 @@ def parse_genome(files: Mapping[str, str]) -> Genome:
         if "component" not in data:
             continue
         component = _component(data, path, problems)
-        if component is not None:
+        if component is not None and component.name in components:
+            problems.append(f"{path}: component '{component.name}' is declared by another file too")
+        elif component is not None:
             components[component.name] = component
     if problems:
         raise ConfigError(problems)
@@ -120,7 +123,10 @@ def _component(data: Mapping[str, Any], path: str, problems: list[str]) -> Compo
     if not isinstance(provides, list) or not all(isinstance(p, str) for p in provides):
         problems.append(f"{path}: [component] 'provides' must be a list of strings, got {provides!r}")
     tables = data.get("knob", {})
-    knobs = {k: _knob(t, f"{path}: [knob.{k}]", problems) for k, t in tables.items()} if isinstance(tables, dict) else {}
+    if not isinstance(tables, dict):
+        problems.append(f"{path}: expected [knob.NAME] tables, got knob = {tables!r}")
+        tables = {}
+    knobs = {k: _knob(t, f"{path}: [knob.{k}]", problems) for k, t in tables.items()}
     if len(problems) > before:
         return None
     return Component(
@@ -132,20 +138,44 @@ def _component(data: Mapping[str, Any], path: str, problems: list[str]) -> Compo
     )
 
 
+_KNOB_KEYS = frozenset({"value", "type", "low", "high", "scale", "choices", "doc"})
+
+
 def _knob(table: Any, where: str, problems: list[str]) -> Knob | None:
-    try:
-        knob = Knob(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
-    except TypeError as error:
-        problems.append(f"{where}: {error}; expected value, type, low, high, scale, choices, doc")
-        return None
-    if knob.type not in ("int", "float", "choice"):
-        problems.append(f"{where}: 'type' must be int, float or choice, got {knob.type!r}")
-    elif knob.type == "choice" and not knob.choices:
-        problems.append(f"{where}: a choice needs 'choices'")
-    elif knob.type != "choice" and (knob.low is None or knob.high is None or knob.low > knob.high):
-        problems.append(f"{where}: needs 'low' <= 'high', got {knob.low!r} and {knob.high!r}")
-    elif not knob.admits(knob.value):
-        problems.append(f"{where}: value {knob.value!r} is outside its declared range")
-    else:
-        return knob
+    """The declared knob, or None with one problem added. The file may be a candidate's: anything can stand in it."""
+    problem = _knob_problem(table)
+    if problem is None:
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+        knob = Knob(**fields)
+        if knob.admits(knob.value):
+            return knob
+        problem = f"value {knob.value!r} is outside its declared range"
+    problems.append(f"{where}: {problem}")
     return None
+
+
+def _knob_problem(table: Any) -> str | None:
+    if not isinstance(table, dict) or not {"value", "type"} <= table.keys() <= _KNOB_KEYS:
+        return f"expected a table with value and type, and of low, high, scale, choices, doc, got {table!r}"
+    if table["type"] not in ("int", "float", "choice"):
+        return f"'type' must be int, float or choice, got {table['type']!r}"
+    if table.get("scale", "linear") not in ("linear", "log"):
+        return f"'scale' must be linear or log, got {table['scale']!r}"
+    if not isinstance(table.get("doc", ""), str):
+        return f"'doc' must be a string, got {table['doc']!r}"
+    if table["type"] == "choice":
+        choices = table.get("choices")
+        fine = isinstance(choices, list) and choices and all(_is_value(choice) for choice in choices)
+        return None if fine else f"a choice needs 'choices', a list of numbers or strings, got {choices!r}"
+    low, high = table.get("low"), table.get("high")
+    if not _is_number(low) or not _is_number(high) or low > high:
+        return f"needs 'low' <= 'high', got {low!r} and {high!r}"
+    return "scale 'log' needs 'low' > 0" if table.get("scale") == "log" and low <= 0 else None
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, str) or _is_number(value)

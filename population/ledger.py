@@ -1,8 +1,8 @@
 """Decides when an event counts: it is in the ledger, on stable storage, and no other driver has taken over.
 
-One writer at a time. Its segment (`population.segments`) is created exclusively, and a lock keeps a second driver of the same run
-away. Where a lock cannot help (another host, a suspended driver), the segment does: whoever creates the next one
-has fenced all before it. An append is acknowledged only if, after it was synced, no newer segment existed; a
+One writer at a time. Its segment (`population.segments`) is created exclusively, and a lock keeps a second driver of
+the same run away. Where a lock cannot help (another host, a suspended driver), the segment does: whoever creates the
+next one has fenced all before it. An append is acknowledged only if, after it was synced, no newer segment existed; a
 successor reads on only after it has created its own. So every acknowledged event is seen by every successor, and no
 event of a fenced driver is acknowledged.
 """
@@ -82,7 +82,7 @@ class Ledger:
 
     @property
     def failed(self) -> bool:
-        """Whether an append has failed; from then on every append is refused, because what the disk holds is unknown."""
+        """Whether an append has failed; from then on all are refused, because what the disk holds is unknown."""
         return self._failure is not None
 
     @property
@@ -105,8 +105,8 @@ class Ledger:
         Raises:
             ValueError: the event cannot be recorded (a NaN); nothing was written and the ledger is as before.
             LedgerError: another driver has taken over; the event does not count.
-            InfrastructureError: the write or the sync failed. It is not retried: after a failed sync the system may report
-                success for data it has dropped. The ledger is `failed`.
+            InfrastructureError: the write or the sync failed. It is not retried: after a failed sync the system may
+                report success for data it has dropped. The ledger is `failed`.
         """
         if self._failure is not None or self._fd is None:
             raise InfrastructureError(f"{self._folder}: the ledger is closed: {self._failure or 'close() was called'}")
@@ -160,7 +160,10 @@ class Ledger:
         return segment_path(self._folder, self._epoch)
 
     def _take_lock(self, take_over: bool) -> None:
-        self._lock = os.open(self._folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            self._lock = os.open(self._folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            self._fail(error, self._folder / _LOCK)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -182,7 +185,7 @@ class Ledger:
             self._disk.sync_folder(self._folder)
         except FileExistsError:
             raise LedgerError(
-                f"{self._path}: expected to begin this segment, but another driver has just begun it; there must be one driver"
+                f"{self._path}: expected to begin this segment, but another driver has just begun it; run only one"
             ) from None
         except OSError as error:
             self._fail(error, self._path)
@@ -216,8 +219,8 @@ class Ledger:
         self._failure = f"{path}: {error.strerror or error}"
         cure = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the disk"
         raise InfrastructureError(
-            f"{path}: expected a durable record, but writing failed: {error.strerror or error}. Everything acknowledged before "
-            f"is safe; {cure}, then `vibeserve resume`"
+            f"{path}: expected a durable record, but writing failed: {error.strerror or error}. "
+            f"Everything acknowledged before is safe; {cure}, then `vibeserve resume`"
         ) from error
 
     def _require_ours(self) -> None:
@@ -225,8 +228,8 @@ class Ledger:
         if successor.exists():
             self._failure = f"fenced by {successor.name}"
             raise LedgerError(
-                f"{self._path}: expected to be the newest segment, but {successor.name} exists: another driver has taken this "
-                "run over. This driver stops; nothing that was acknowledged is lost"
+                f"{self._path}: expected to be the newest segment, but {successor.name} exists: another driver has "
+                "taken this run over. This driver stops; nothing that was acknowledged is lost"
             )
         if self._fd is not None and os.fstat(self._fd).st_nlink == 0:
             self._failure = "the segment was deleted"

@@ -120,7 +120,7 @@ _FIELDS = {"name", "direction", "unit", "loads", "relative_noise"}
 
 
 def load_objectives(path: Path) -> ObjectiveSet:
-    """Read `objectives.toml`: `[[objective]] name, direction, unit?, loads?, relative_noise?` and `[pareto] relative_noise?`.
+    """Read `objectives.toml`: `[[objective]] name, direction, unit?, loads?, relative_noise?`, `[pareto]` likewise.
 
     Raises:
         ConfigError: with every defect of the file.
@@ -171,7 +171,7 @@ def _objective(entry: Any, where: str, default_noise: float, problems: list[str]
     if len(problems) > before:
         return None
     return Objective(
-        name=str(name), direction=Direction(direction), unit=unit, loads=tuple(loads), relative_noise=noise
+        name=str(name), direction=Direction(str(direction)), unit=unit, loads=tuple(loads), relative_noise=noise
     )
 
 

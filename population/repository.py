@@ -1,8 +1,8 @@
 """Decides how candidates become commits and travel between machines; the only place that runs git.
 
 The repository is bare and belongs to the driver. Git is never run inside a candidate's tree: files are read by
-`population.trees`, become objects by `git unpack-objects`, and come back through `git cat-file`, so that no hook, filter,
-attribute, fsmonitor, alias or submodule of a candidate or of the user's configuration is ever looked at.
+`population.trees`, become objects by `git unpack-objects`, and come back through `git cat-file`, so that no hook,
+filter, attribute, fsmonitor, alias or submodule of a candidate or of the user's configuration is ever looked at.
 A commit's hash follows from its files, parents, message and child number alone.
 """
 
@@ -45,8 +45,14 @@ _EPOCH_S = 1_767_225_600
 """2026-01-01 UTC: child number n was committed n seconds later."""
 _TIMEOUT_S = 120
 _MAX_BUNDLE_BYTES = 256 << 20
+_MAX_OBJECT_BYTES = 64 << 20
 _OPTIONS = (
-    *("core.fsmonitor=false", "core.hooksPath=/dev/null", "core.attributesFile=/dev/null", "core.excludesFile=/dev/null"),
+    *(
+        "core.fsmonitor=false",
+        "core.hooksPath=/dev/null",
+        "core.attributesFile=/dev/null",
+        "core.excludesFile=/dev/null",
+    ),
     *("protocol.allow=never", "gc.auto=0", "maintenance.auto=false", "merge.renormalize=false", "diff.external="),
     *("core.quotePath=true", "core.logAllRefUpdates=false", "core.symlinks=true", "core.commitGraph=false"),
 )
@@ -105,12 +111,14 @@ class Repository:
         """
         _require_version()
         if not (path / "HEAD").is_file() or not (path / "objects").is_dir():
-            raise RepositoryError(f"{path}: expected a bare git repository, found none; was the run folder moved or cut short?")
+            raise RepositoryError(
+                f"{path}: expected a bare git repository, found none; was the run folder moved or cut short?"
+            )
         return cls(path, durable)
 
     @classmethod
     def cache(cls, path: Path) -> Repository:
-        """This machine's copy, made if it is missing; several processes may ask at once. Not durable: it can be made again."""
+        """This machine's copy, made if it is missing; several processes may ask at once. Not durable."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with (path.parent / f"{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -136,7 +144,7 @@ class Repository:
     def commit_tree(
         self, files: Path | Mapping[str, bytes], *, parents: Sequence[str], message: str, number: int
     ) -> Commit:
-        """Commit a folder (untrusted, see `population.trees`) or texts by path. The same arguments give the same commit.
+        """Commit a folder (untrusted, see `population.trees`) or texts by path. Equal arguments give equal commits.
 
         Raises:
             TreeRefused: the files may not be a candidate.
@@ -168,7 +176,7 @@ class Repository:
             raise InfrastructureError(f"{folder}: cannot export {sha[:12]}: {error.strerror}") from error
 
     def read_files(self, sha: str, pattern: str = "*") -> dict[str, str]:
-        """Path → text of the files whose whole path matches the shell pattern (`*` crosses folders); links are left out."""
+        """Path → text of the files whose path matches the shell pattern (`*` crosses folders), without links."""
         entries = self._entries(sha, lambda path: fnmatch.fnmatchcase(path, pattern))
         return {path: e.data.decode("utf-8", errors="replace") for path, e in entries.items() if e.mode != "120000"}
 
@@ -191,7 +199,7 @@ class Repository:
     # --- travelling ---------------------------------------------------------------------------------------------------
 
     def bundle(self, *shas: str, have: Sequence[str]) -> bytes:
-        """The commits with their history as a git bundle, on top of commits that the receiver has; b"" if it has all."""
+        """The commits with their history as a git bundle, on top of what the receiver has; b"" if it has all."""
         wanted = [_sha(sha) for sha in shas if sha not in have]
         if not wanted:
             return b""
@@ -216,14 +224,16 @@ class Repository:
         needs = [_sha(line[1:41]) for line in lines[1:] if line.startswith("-")]
         missing = [sha for sha in needs if not self.has(sha)]
         if missing:
-            raise RepositoryError(f"{self._path}: the bundle builds on {', '.join(missing)}, expected to be here already")
+            raise RepositoryError(
+                f"{self._path}: the bundle builds on {', '.join(missing)}, expected to be here already"
+            )
         self._unpack(pack)
         return tuple(_sha(line[:40]) for line in lines[1:] if not line.startswith("-"))
 
     # --- refs ---------------------------------------------------------------------------------------------------------
 
     def set_ref(self, candidate: str, sha: str) -> None:
-        """Keep a commit as refs/candidates/<id>. The ledger decides what an id means; an unrecorded older one is replaced."""
+        """Keep a commit as refs/candidates/<id>; one that never got into the ledger is replaced."""
         self._set(f"refs/candidates/{_matching(_CANDIDATE, candidate, 'a candidate id such as c000012')}", sha)
 
     def ref(self, candidate: str) -> str:
@@ -248,7 +258,7 @@ class Repository:
             raise RepositoryError(f"{self._path}: expected {ref}, found none")
         return _sha(done.stdout.decode("ascii").strip())
 
-    # --- reading for people ---------------------------------------------------------------------------------------------
+    # --- reading for people -------------------------------------------------------------------------------------------
 
     def diff(self, a: str, b: str, paths: Sequence[str] = ()) -> str:
         """Unified diff from one commit to another. It is a candidate's text: escape it before it goes to a terminal."""
@@ -257,7 +267,16 @@ class Repository:
 
     def log(self, sha: str, limit: int = 100) -> tuple[LogEntry, ...]:
         """A commit and its ancestors, newest first."""
-        args = ("log", "-z", "--no-show-signature", "--no-color", "--format=%H%n%P%n%s", f"-n{int(limit)}", _sha(sha), "--")
+        args = (
+            "log",
+            "-z",
+            "--no-show-signature",
+            "--no-color",
+            "--format=%H%n%P%n%s",
+            f"-n{int(limit)}",
+            _sha(sha),
+            "--",
+        )
         records = self._run(*args).stdout.decode("utf-8", errors="replace").split("\0")
         rows = (record.strip("\n").split("\n", 2) for record in records if record.strip())
         return tuple(LogEntry(sha=h, parents=tuple(p.split()), subject=s) for h, p, s in rows)
@@ -276,7 +295,7 @@ class Repository:
                     if mode == "40000":
                         waiting.append((path + "/", child))
                     elif mode not in ("100644", "100755", "120000"):
-                        raise TreeRefused([f"{ascii(path)}: expected files and links, got mode {mode} (a submodule?)"])
+                        raise TreeRefused([f"{path!a}: expected files and links, got mode {mode} (a submodule?)"])
                     elif wanted(path):
                         entries[path] = Entry(mode, _present(read(child), sha))  # type: ignore[arg-type]  # checked above
         check_entries(entries)
@@ -287,7 +306,12 @@ class Repository:
         """A function from object names to contents, None for what is missing; one process for all of them."""
         command = _command(self._path, self._durable, "cat-file", "--batch")
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(), cwd="/"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            cwd="/",
         )
         assert process.stdin is not None and process.stdout is not None
         source, sink = process.stdin, process.stdout
@@ -298,10 +322,16 @@ class Repository:
                 source.flush()
                 words = sink.readline().split()
                 if not words:
-                    raise RepositoryError(f"{self._path}: git cat-file ended while reading {name}; is the repository damaged?")
+                    raise RepositoryError(
+                        f"{self._path}: git cat-file ended while reading {name}; is the repository damaged?"
+                    )
             except BrokenPipeError:
                 raise RepositoryError(f"{self._path}: git cat-file ended before {name} could be read") from None
-            return sink.read(int(words[2]) + 1)[:-1] if len(words) == 3 else None
+            if len(words) != 3:
+                return None
+            if int(words[2]) > _MAX_OBJECT_BYTES:
+                raise TreeRefused([f"{name}: expected at most {_MAX_OBJECT_BYTES} bytes, got {int(words[2])}"])
+            return sink.read(int(words[2]) + 1)[:-1]
 
         try:
             yield read
@@ -336,7 +366,9 @@ class Repository:
             except OSError as error:
                 raise InfrastructureError(f"{folder}: cannot be made durable: {error.strerror}") from error
 
-    def _run(self, *args: str, data: bytes = b"", allowed: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[bytes]:
+    def _run(
+        self, *args: str, data: bytes = b"", allowed: tuple[int, ...] = (0,)
+    ) -> subprocess.CompletedProcess[bytes]:
         return _git(self._path, *args, data=data, allowed=allowed, durable=self._durable)
 
 
@@ -349,12 +381,16 @@ def _git(
             command, input=data, capture_output=True, env=_environment(), cwd="/", timeout=_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"git {args[0]} on {path}: expected an end within {_TIMEOUT_S} s; is the disk slow?") from None
+        raise InfrastructureError(
+            f"git {args[0]} on {path}: expected an end within {_TIMEOUT_S} s; is the disk slow?"
+        ) from None
     if done.returncode not in allowed:
         said = done.stderr.decode("utf-8", errors="replace").strip()[-1000:]
         if os.strerror(errno.ENOSPC) in said or os.strerror(errno.EDQUOT) in said:
             raise InfrastructureError(f"{path}: the disk is full: free some space, then resume ({said})")
-        raise RepositoryError(f"git {args[0]} on {path}: expected exit status 0, got {done.returncode}: {said or 'no message'}")
+        raise RepositoryError(
+            f"git {args[0]} on {path}: expected exit status 0, got {done.returncode}: {said or 'no message'}"
+        )
     return done
 
 
@@ -392,7 +428,9 @@ def _require_version() -> None:
     said = _git(None, "version").stdout.decode("ascii", errors="replace").strip()
     match = re.search(r"(\d+)\.(\d+)", said)
     if match is None or (int(match[1]), int(match[2])) < (2, 38):
-        raise RepositoryError(f"expected git ≥ 2.38 (merge-tree --write-tree), got '{said}' at {_executable()}; update git")
+        raise RepositoryError(
+            f"expected git ≥ 2.38 (merge-tree --write-tree), got '{said}' at {_executable()}; update git"
+        )
 
 
 def _commit_object(tree: str, parents: Sequence[str], message: str, number: int) -> GitObject:

@@ -1,18 +1,20 @@
-"""Decides what a ledger on disk says: the format of a record, the chain over segments, and what is torn, void or damaged.
+"""Decides what a ledger on disk says: the format of a record, the chain over segments, what is torn, void or damaged.
 
-A ledger is a folder of segments `000001.jsonl`, `000002.jsonl`, …, one per driver epoch. A record is one line of ASCII JSON:
+A ledger is a folder of segments `000001.jsonl`, `000002.jsonl`, …, one per driver epoch. A record is a line of JSON:
 
     {"hash":"<64 hex>","seq":7,"event":{…}}
     {"hash":"<64 hex>","seq":8,"seal":{"segment":"000001.jsonl","bytes":2041,"hash":"<64 hex>"},"event":{…}}
 
-`hash` is SHA-256 of the previous record's hash (64 ASCII zeros at the very start) and of the line after the hash, without the
-line end: a checksum and a chain in one. `seq` counts all records of the ledger. The first record of a segment, and no
-other, has a `seal`: null, or which segment the new driver went on from, and how many of its bytes count. Whatever comes after these
-bytes is void: a torn record, or the appends of a driver that did not know it had been replaced.
+`hash` is SHA-256 of the previous record's hash (64 ASCII zeros at the very start) and of the line after the hash,
+without the line end: a checksum and a chain in one. `seq` counts all records of the ledger. The first record of a
+segment, and no other, has a `seal`: null, or which segment the new driver went on from, and how many of its bytes
+count. Whatever comes after these bytes is void: a torn record, or the appends of a driver that did not know it had
+been replaced.
 
 Which segments count follows backwards from the newest one whose first record is complete. Each append is written
-and synced before the next begins, so only the last line of a segment can be incomplete: *torn* is a line without a line
-end, or with a sector of zeros (its length reached the disk, its data did not). It was never acknowledged and is dropped.
+and synced before the next begins, so only the last line of a segment can be incomplete: *torn* is a line without a
+line end, or with a sector of zeros (its length reached the disk, its data did not). It was never acknowledged and is
+dropped.
 Anything else that does not match its hash is *damage*, and damage stops the reading.
 """
 
@@ -22,6 +24,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -257,7 +260,7 @@ def _lines(data: bytes) -> Iterator[bytes]:
 def _has_empty_sector(line: bytes, start: int) -> bool:
     """Whether a sector of the file holds only zeros where the line, which begins at `start`, covers it."""
     cuts = [0, *range(_SECTOR_BYTES - start % _SECTOR_BYTES, len(line), _SECTOR_BYTES), len(line)]
-    return any(not line[a:b].strip(b"\0") for a, b in zip(cuts, cuts[1:], strict=False))
+    return any(not line[a:b].strip(b"\0") for a, b in pairwise(cuts))
 
 
 def _read(path: Path, offset: int, count: int | None) -> bytes:

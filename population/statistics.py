@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# Half-widths in standard errors for n = 2..19, see `estimate`; each solves P(covered) = 96.5 % when the declared noise is
-# right: E[2 Φ(q √((χ²_{n-1} + 1) / n)) - 1] = 0.965. The 1.5 % above the nominal level are there for noise declared too low.
+# Half-widths q in standard errors for n = 2..19, see `estimate`. Each solves P(covered) = 96.5 % when the declared
+# noise is right: E[2 Φ(q √((χ²_{n-1} + 1) / n)) - 1] = 0.965. The 1.5 % above nominal allow for noise declared too low.
 _QUANTILES = (
     *(2.508, 2.609, 2.604, 2.566, 2.522, 2.480, 2.443, 2.412, 2.386),
     *(2.363, 2.343, 2.326, 2.311, 2.298, 2.287, 2.277, 2.268, 2.259),
@@ -68,9 +68,7 @@ def estimate(samples: Sequence[float], relative_noise: float) -> Estimate:
 
 def _bootstrap(logs: npt.NDArray[np.float64]) -> tuple[float, float]:
     n = len(logs)
-    z = 1.959964
-    t = z + (z**3 + z) / (4 * (n - 1)) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * (n - 1) ** 2)  # Student's quantile
-    tail = 50 * math.erfc(t * math.sqrt(n / (n - 1)) / math.sqrt(2))  # percent, instead of 2.5
+    tail = 50 * math.erfc(student_t95(n - 1) * math.sqrt(n / (n - 1)) / math.sqrt(2))  # percent, instead of 2.5
     picks = np.random.default_rng(n).integers(0, n, size=(_RESAMPLES, n))
     low, high = np.percentile(logs[picks].mean(axis=1), [tail, 100 - tail])
     return float(low), float(high)
@@ -111,4 +109,4 @@ def student_t95(freedom: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / v ** (i + 1) for i, term in enumerate(terms))
+    return z + math.fsum(term / v ** (i + 1) for i, term in enumerate(terms))

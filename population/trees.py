@@ -1,4 +1,4 @@
-"""Decides which files may become part of a candidate, and what git calls them: blobs, trees and commits by their hashes.
+"""Decides which files may become part of a candidate, and what git calls them: objects by their hashes.
 
 The folder of a candidate is untrusted: nothing in it is executed, followed or obeyed. It is read file by file, each
 opened without following links; names, kinds and sizes are checked, and the same checks apply to what comes back out

@@ -1,9 +1,9 @@
-"""Decides the next child by simpler rules, for comparison: NSGA-II, random choice, and a barrier between generations."""
+"""Decides the next child by simpler rules, for comparison: NSGA-II, random choice, a barrier between generations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,13 +11,13 @@ from population.archive import Archive
 from population.candidate import Candidate, Operator, Proposal
 from population.dominance import Points
 from population.recipe import Recipe
-from search import racing, selection
+from search import racing
 from search.indicators import generation
 from search.landscape import Key, Landscape, survey
 from search.moves import Move, MoveConfig, moves_from
 from search.pedigree import Descent
 from search.policy import Policy
-from search.survival import survivors
+from search.survival import FloatArray, IntArray, crowding, survivors
 
 _MATES = 12
 """Other parents considered for a merge."""
@@ -31,7 +31,7 @@ class Nsga2Config:
     """Survivors of every generation."""
     crossover_probability: float = 0.5
     """Probability 0..1 of a merge, where one is possible; otherwise a recipe or knob change, drawn evenly."""
-    moves: MoveConfig = MoveConfig()
+    moves: MoveConfig = field(default_factory=MoveConfig)
     max_repeats: int = 8
     """Samples beyond which a member of the front is not measured again."""
 
@@ -52,9 +52,7 @@ def _first(
 
 
 def _proposal(move: Move, number: int) -> Proposal:
-    return Proposal(
-        number=number, operator=move.operator, parents=move.parents, recipe=move.recipe, knobs=move.knobs
-    )
+    return Proposal(number=number, operator=move.operator, parents=move.parents, recipe=move.recipe, knobs=move.knobs)
 
 
 class Nsga2Policy:
@@ -76,7 +74,7 @@ class Nsga2Policy:
         chosen, ranks = survivors(Points(costs_NM, costs_NM, costs_NM), self.config.population_size, rng)
         distance = np.zeros(len(chosen))
         for rank in np.unique(ranks):
-            distance[ranks == rank] = selection.crowding(costs_NM[chosen[ranks == rank]])
+            distance[ranks == rank] = crowding(costs_NM[chosen[ranks == rank]])
         order = [self._tournament(ranks, distance, rng) for _ in range(4 * len(chosen))]
         order = [*dict.fromkeys(order), *range(len(chosen))]
         move = _first(land, [land.ids[chosen[i]] for i in order], land.taken(pending), self._draw, rng)
@@ -86,9 +84,7 @@ class Nsga2Policy:
         """See `search.policy.Policy.remeasure`."""
         return racing.most_doubtful(archive, pending, self.config.max_repeats)
 
-    def _tournament(
-        self, ranks: selection.IntArray, distance: selection.FloatArray, rng: np.random.Generator
-    ) -> int:
+    def _tournament(self, ranks: IntArray, distance: FloatArray, rng: np.random.Generator) -> int:
         one, two = (int(i) for i in rng.integers(len(ranks), size=2))
         return one if (ranks[one], -distance[one]) <= (ranks[two], -distance[two]) else two
 
@@ -149,7 +145,11 @@ class BarrierPolicy:
         siblings = [p for p in ended if p.number and generation(p.number, self.generation_size) == now]
         unseen = sorted([*siblings, *pending], key=lambda proposal: proposal.number)
         past = archive if not siblings else _without(archive, {p.number for p in siblings})
-        return self.inner.propose(past, unseen, number, rng)
+        proposal = self.inner.propose(past, unseen, number, rng)
+        if proposal is None and siblings and not pending:
+            # The past has nothing left to offer and nobody is waited for: the generation ends early.
+            return self.inner.propose(archive, (), number, rng)
+        return proposal
 
     def remeasure(self, archive: Archive, pending: Sequence[str], rng: np.random.Generator) -> str | None:
         """See `search.policy.Policy.remeasure`."""

@@ -25,8 +25,8 @@ class ConfidenceConfig:
     prior_failure: float = 1.0
     """Pseudo-failures of an untried recipe or operator."""
     wrong_weight: float = 0.05
-    """Factor on the probability for every tree on which the judge found the answers of a recipe wrong, as long as it has
-    never passed, 0..1; 0 never tries it again, 1 treats a wrong answer as a mishap."""
+    """Factor on the probability for every tree on which the judge found a recipe's answers wrong, while it has never
+    passed, 0..1; 0 never tries it again, 1 treats a wrong answer as a mishap."""
 
 
 def chance(children: Sequence[Child], config: ConfidenceConfig, rng: np.random.Generator) -> float:
@@ -34,5 +34,5 @@ def chance(children: Sequence[Child], config: ConfidenceConfig, rng: np.random.G
     passed = sum(scored(child) for child in children)
     wrong = {c.proposal.parents for c in children if isinstance(c.evaluation, Rejected) and c.evaluation.stage in WRONG}
     failed = sum(isinstance(c.evaluation, Rejected) and c.evaluation.stage is not Stage.DEDUPE for c in children)
-    drawn = float(rng.beta(config.prior_success + passed, config.prior_failure + failed))
+    drawn = float(rng.beta(max(config.prior_success, 0.01) + passed, max(config.prior_failure, 0.01) + failed))
     return drawn if passed else drawn * config.wrong_weight ** len(wrong)

@@ -8,7 +8,7 @@ archive, pending work and rng give the same proposal, and no state outlives a ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,13 +53,13 @@ class EvolveConfig:
     use_surrogate: bool = True
     """Whether moves are compared by what they would probably yield; otherwise any is as good as another."""
     unlock_bonus: float = 0.6
-    """Added to the weight 1 of a recipe for each other recipe that needs a capability which only it brings to the tree."""
+    """Added to the weight 1 of a recipe for each recipe that needs a capability which it would bring to the tree."""
     max_repeats: int = 8
     """Samples beyond which a member of the front is not measured again."""
-    moves: MoveConfig = MoveConfig()
-    bandit: BanditConfig = BanditConfig()
-    confidence: ConfidenceConfig = ConfidenceConfig()
-    surrogate: SurrogateConfig = SurrogateConfig()
+    moves: MoveConfig = field(default_factory=MoveConfig)
+    bandit: BanditConfig = field(default_factory=BanditConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    surrogate: SurrogateConfig = field(default_factory=SurrogateConfig)
 
 
 class EvolvePolicy:
@@ -97,9 +97,7 @@ class EvolvePolicy:
             moves = self._from(land, pool, parent, taken, rng)
         return moves
 
-    def _from(
-        self, land: Landscape, pool: Pool, parent: int, taken: set[Key], rng: np.random.Generator
-    ) -> list[Move]:
+    def _from(self, land: Landscape, pool: Pool, parent: int, taken: set[Key], rng: np.random.Generator) -> list[Move]:
         others = pool.survivors_S[pool.survivors_S != parent]
         mates = [land.ids[i] for i in rng.permutation(others)[: self.config.mates_considered]]
         return moves_from(land, land.ids[parent], mates, taken, self.config.moves, rng)
@@ -119,8 +117,10 @@ class EvolvePolicy:
     def _best(self, land: Landscape, moves: list[Move], rng: np.random.Generator) -> Move:
         """The move with the largest sampled gain of hypervolume times sampled chance of success."""
         outcomes = land.outcomes
-        chances = {kind: chance(outcomes.get(kind, ()), self.config.confidence, rng) for kind in
-                   dict.fromkeys(move.kind for move in moves)}
+        chances = {
+            kind: chance(outcomes.get(kind, ()), self.config.confidence, rng)
+            for kind in dict.fromkeys(move.kind for move in moves)
+        }
         weights = np.array([chances[move.kind] * self._promise(land, move) for move in moves])
         if self.config.use_surrogate:
             weights = weights * self._gains(land, moves, rng)
@@ -135,7 +135,8 @@ class EvolvePolicy:
         gains = np.mean([improvements(costs_CM, front_NM, land.reference_M) for costs_CM in draws], axis=0)
         # Where no draw reaches the front, the one nearest to it: a tie-break far below any real gain.
         nearness: FloatArray = np.exp(-np.clip(draws.mean(axis=(0, 2)), -50, 50))
-        return gains + 1e-9 * nearness
+        weighed: FloatArray = gains + 1e-9 * nearness
+        return weighed
 
     def _promise(self, land: Landscape, move: Move) -> float:
         """1, and more for a recipe that other recipes wait for (a landmark of planning: Hoffmann et al. 2004)."""
@@ -146,9 +147,7 @@ class EvolvePolicy:
         waiting = sum(not new.isdisjoint(recipe.needs) for recipe in land.descent.recipes.values())
         return 1.0 + self.config.unlock_bonus * waiting
 
-    def _proposal(
-        self, land: Landscape, pool: Pool, move: Move, number: int, rng: np.random.Generator
-    ) -> Proposal:
+    def _proposal(self, land: Landscape, pool: Pool, move: Move, number: int, rng: np.random.Generator) -> Proposal:
         goal = None
         if self.config.gap_goals and pool.gap is not None:
             ends = {land.ids[pool.gap.better], land.ids[pool.gap.worse]}

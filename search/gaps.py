@@ -1,4 +1,4 @@
-"""Decides where the front has a hole: the widest gap between neighbours in normalised log-cost space, and its goal text.
+"""Decides where the front has a hole: the widest gap between neighbours in log-cost space, and its goal text.
 
 Neighbours are consecutive members in one objective (the gaps that crowding distance sums up); a gap is worth filling
 when it is wider than the members' measurement noise.

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from population.archive import Archive
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 def hypervolume(costs_NM: FloatArray, reference_M: FloatArray) -> float:
@@ -32,7 +33,7 @@ def improvements(children_CM: FloatArray, front_NM: FloatArray, reference_M: Flo
     indicator = moocore.Hypervolume(ref=reference_M)
     inside = front_NM[(front_NM < reference_M).all(axis=1)]
     gains = np.zeros(len(children_CM))
-    dominated = (inside[None, :, :] <= children_CM[:, None, :]).all(axis=2).any(axis=1)
+    dominated: BoolArray = np.any(np.all(inside[None, :, :] <= children_CM[:, None, :], axis=2), axis=1)
     for index in np.flatnonzero((children_CM < reference_M).all(axis=1) & ~dominated):
         gains[index] = max(0.0, float(indicator(np.vstack([inside, children_CM[index]]))) - before)
     return gains
@@ -62,7 +63,7 @@ def hypervolume_history(archive: Archive, reference_M: FloatArray) -> list[tuple
 
 
 def igd_plus(costs_NM: FloatArray, true_front_NM: FloatArray) -> float:
-    """Inverted generational distance plus (Ishibuchi et al. 2015): mean log distance of the true front; 0 is perfect."""
+    """Inverted generational distance plus (Ishibuchi et al. 2015): mean log distance to the true front; 0 is best."""
     return float(moocore.igd_plus(costs_NM, ref=true_front_NM))
 
 

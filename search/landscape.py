@@ -85,7 +85,7 @@ class Landscape:
         return {member: i for i, member in enumerate(self.ids)}
 
     @cached_property
-    def reference_M(self) -> FloatArray:  # noqa: N802
+    def reference_M(self) -> FloatArray:
         """Reference point of the hypervolume: the first scored member (the seed)."""
         reference: FloatArray = np.nan_to_num(self.points.costs_NM[0], posinf=1e3)
         return reference

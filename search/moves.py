@@ -71,7 +71,11 @@ def merge_moves(land: Landscape, parent: str, mates: Sequence[str], taken: set[K
 
 
 def tune_moves(
-    land: Landscape, parent: str, mates: Sequence[str], taken: set[Key], draws: tuple[int, VariationConfig],
+    land: Landscape,
+    parent: str,
+    mates: Sequence[str],
+    taken: set[Key],
+    draws: tuple[int, VariationConfig],
     rng: np.random.Generator,
 ) -> list[Move]:
     """Up to `draws[0]` different knob changes, half of them crossed with a random mate's knobs."""
@@ -107,7 +111,7 @@ class MoveConfig:
     """Operators of the search; the order breaks ties."""
     tune_draws: int = 3
     """Knob variations drawn per parent and proposal."""
-    variation: VariationConfig = VariationConfig()
+    variation: VariationConfig = field(default_factory=VariationConfig)
 
 
 def moves_from(

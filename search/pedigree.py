@@ -84,8 +84,11 @@ class Descent:
         values = dict(one.settings)
         if any(values.get(knob, value) != value for knob, value in two.settings):
             return True
-        if any(not self._compatible(name, other.recipes) for other, mine in ((one, two), (two, one))
-               for name in mine.recipes - other.recipes):
+        if any(
+            not self._compatible(name, other.recipes)
+            for other, mine in ((one, two), (two, one))
+            for name in mine.recipes - other.recipes
+        ):
             return True
         whole = self._replaced(one.recipes - two.recipes), self._replaced(two.recipes - one.recipes)
         return bool(whole[0] & self._changed(two, one) or whole[1] & self._changed(one, two))

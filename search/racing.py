@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from population.archive import Archive
-
-FloatArray = npt.NDArray[np.float64]
+from search.survival import FloatArray, finite
 
 
 def bar(archive: Archive) -> tuple[tuple[float, ...], ...]:
@@ -44,8 +42,8 @@ def _repeats(archive: Archive, member: str) -> int:
 
 def _doubt(archive: Archive, member: str, front_NM: FloatArray) -> float:
     low, high = archive.bounds(member)
-    half = (high - low) / 2
-    distances = np.abs(front_NM - archive.costs(member))
+    half = (finite(high) - finite(low)) / 2
+    distances = np.abs(finite(front_NM) - finite(archive.costs(member)))
     others = distances[(distances > 0).any(axis=1)]
     margin = others.min(axis=0, initial=1.0) if len(others) else np.ones(len(half))
-    return float(np.nan_to_num(half / np.maximum(margin, 1e-3), nan=1e9, posinf=1e9).max())
+    return float((half / np.maximum(margin, 1e-3)).max())

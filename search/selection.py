@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from search.gaps import Gap, widest
 from search.landscape import Landscape
-from search.survival import crowding, survivors
+from search.survival import crowding, finite, survivors
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -33,8 +33,10 @@ def gather(land: Landscape, population_size: int, rng: np.random.Generator) -> P
     """Front, survivors and widest gap of the landscape."""
     front = land.front_N
     chosen, ranks = survivors(land.points, population_size, rng)
-    noise_M = np.nanmedian((land.points.high_NM - land.points.low_NM)[front], axis=0) if len(front) else np.zeros(0)
-    hole = widest(land.points.costs_NM[front], np.nan_to_num(noise_M, posinf=0.0)) if len(front) else None
+    hole = None
+    if len(front):
+        noise_M = np.median(finite(land.points.high_NM[front]) - finite(land.points.low_NM[front]), axis=0)
+        hole = widest(land.points.costs_NM[front], noise_M)
     if hole is not None:
         hole = Gap(
             better=int(front[hole.better]), worse=int(front[hole.worse]), objective=hole.objective, width=hole.width

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from search.landscape import Landscape
 from search.pedigree import Pedigree
+from search.survival import finite
 from search.variation import to_unit
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,8 +42,8 @@ class SurrogateConfig:
     least_scale: float = 0.2
     """Smallest scale of gains that is believed before any was seen (log ratio)."""
     draws: int = 4
-    """Joint samples per proposal whose gains are averaged: 1 is Thompson sampling, many approach expected improvement."""
-    members: int = 120
+    """Joint samples per proposal, whose gains are averaged: 1 is Thompson sampling, many are expected improvement."""
+    members: int = 64
     """Training members at most: the front, then the youngest."""
 
 
@@ -64,9 +65,7 @@ def member_point(land: Landscape, member: str) -> Point:
     return point(land.pedigree(member), units)
 
 
-def sample(
-    land: Landscape, points: Sequence[Point], config: SurrogateConfig, rng: np.random.Generator
-) -> FloatArray:
+def sample(land: Landscape, points: Sequence[Point], config: SurrogateConfig, rng: np.random.Generator) -> FloatArray:
     """Joint Thompson samples (draws, C, M) of the costs of hypothetical trees."""
     rows = _training(land, config.members)
     known = [member_point(land, land.ids[row]) for row in rows]
@@ -75,7 +74,8 @@ def sample(
     count = len(known)
     costs_NM = np.clip(land.points.costs_NM[rows], -50, 50)
     base_M = costs_NM[0]
-    half_NM = np.clip(np.nan_to_num((land.points.high_NM - land.points.low_NM)[rows], posinf=2.0), 0.02, 2.0) / 3.92
+    width_NM = finite(land.points.high_NM[rows]) - finite(land.points.low_NM[rows])
+    half_NM = np.clip(width_NM, 0.02, 2.0) / 3.92
     samples = np.empty((config.draws, len(points), costs_NM.shape[1]))
     for objective in range(costs_NM.shape[1]):
         gains = costs_NM[:, objective] - base_M[objective]
@@ -115,14 +115,13 @@ def _kernel(has_ND: FloatArray, units_NK: FloatArray, config: SurrogateConfig) -
     differing = size[:, None] + size[None, :] - 2 * shared
     distance = np.abs(units_NK[:, None, :] - units_NK[None, :, :])
     moved = distance.sum(axis=2)
-    similar = np.exp(-differing / config.decay)
+    decay, length = max(config.decay, 1e-3), max(config.knob_length, 1e-3)
+    similar = np.exp(-differing / decay)
     # Centred on the empty set (the seed, whose gain is 0 by definition).
-    alone = np.exp(-size / config.decay)
+    alone = np.exp(-size / decay)
     together = similar - np.outer(alone, alone)
     kernel: FloatArray = (
-        config.linear * shared
-        + config.interaction * together
-        + config.knob * similar * np.exp(-moved / config.knob_length)
+        config.linear * shared + config.interaction * together + config.knob * similar * np.exp(-moved / length)
     )
     return kernel
 

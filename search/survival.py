@@ -39,7 +39,7 @@ class NoiseAwareSorting:
 
     points: Points
 
-    def do(self, F: FloatArray, n_stop_if_ranked: int | None = None, **_: object) -> list[IntArray]:  # noqa: N803
+    def do(self, F: FloatArray, n_stop_if_ranked: int | None = None, **_: object) -> list[IntArray]:
         """Fronts of indices, best first, until `n_stop_if_ranked` are ranked."""
         return fronts(self.points, len(F) if n_stop_if_ranked is None else n_stop_if_ranked)
 

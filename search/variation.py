@@ -67,8 +67,10 @@ def vary(
     mutated = mut_pm(
         units[None], zero, one, np.full(1, config.mutation_eta), np.full(1, 1 / len(names)), True, random_state=rng
     )[0]
-    values = {n: _other_choice(knobs[n], u, rng) if u != s else knobs[n].value
-              for n, u, s in zip(names, mutated, start, strict=True)}
+    values = {
+        n: _other_choice(knobs[n], u, rng) if u != s else knobs[n].value
+        for n, u, s in zip(names, mutated, start, strict=True)
+    }
     changed = {n: v for n, v in values.items() if v != knobs[n].value}
     return changed or _nudge(knobs, names, rng)
 
@@ -105,7 +107,8 @@ def _mate_unit(knob: Knob, mate: Knob | None, default: float) -> float:
 def _movable(knob: Knob) -> bool:
     if knob.type == "choice":
         return len(set(knob.choices)) > 1
-    assert knob.low is not None and knob.high is not None
+    assert knob.low is not None
+    assert knob.high is not None
     return math.floor(knob.high) > math.ceil(knob.low) if knob.type == "int" else knob.high > knob.low
 
 
@@ -114,14 +117,16 @@ def _logarithmic(knob: Knob) -> bool:
 
 
 def _range(knob: Knob, value: float) -> tuple[float, float, float]:
-    assert knob.low is not None and knob.high is not None
+    assert knob.low is not None
+    assert knob.high is not None
     if _logarithmic(knob):
         return math.log(knob.low), math.log(knob.high), math.log(max(value, knob.low))
     return knob.low, knob.high, value
 
 
 def _clip(knob: Knob, number: float) -> KnobValue:
-    assert knob.low is not None and knob.high is not None
+    assert knob.low is not None
+    assert knob.high is not None
     if knob.type == "int":
         return min(math.floor(knob.high), max(math.ceil(knob.low), round(number)))
     return min(knob.high, max(knob.low, number))

@@ -48,8 +48,8 @@ class ClusterConfig(Section):
     mutate_slots: Positive | None = None
     """Mutations at once. None: one per evaluate slot and one more."""
     queue_depth: Count = 0
-    """Children beyond the evaluate slots that may be in flight, so that a mutated one waits before each evaluator. Worth
-    1 or more where mutating takes long; each one is proposed without knowing the results of those before it."""
+    """Children beyond the evaluate slots that may be in flight, so that a mutated one waits before each evaluator.
+    Worth 1 or more where mutating takes long; each one is proposed without the results of those before it."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels that an evaluation needs, e.g. `{"ray.io/accelerator-type" = "H100"}`."""
 

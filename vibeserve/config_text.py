@@ -73,9 +73,9 @@ _INTRODUCTION = """# Config reference
 Generated from `vibeserve/config.py` by `python -m vibeserve.config_text docs/config.md`; a test keeps it up to date.
 
 Values come in layers, weakest first: defaults, environment (`VIBESERVE_RUNS_DIR`, `RAY_ADDRESS`), `--preset`,
-`--config` files in the order given, `-s key=value`, and flags. `vibeserve run TARGET --dry-run` shows every effective value and
-where it came from; `run.toml` in the run folder records the same. `none` unsets a value that may be unset. Unknown
-keys are errors, and all errors are shown at once (exit code 3).
+`--config` files in the order given, `-s key=value`, and flags. `vibeserve run TARGET --dry-run` shows every effective
+value and where it came from; `run.toml` in the run folder records the same. `none` unsets a value that may be unset.
+Unknown keys are errors, and all errors are shown at once (exit code 3).
 
 ```
 vibeserve run examples/tiny-llama --config run.toml -s search.frontier_bias=0.9 -s budget.children=50

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """One child or re-measurement in flight."""

@@ -59,9 +59,7 @@ def dossier(reference: Reference) -> Dossier:
     child = archive.children.get(number)
     proposal = child.proposal if child else state.pending.get(number)
     if proposal is None:
-        raise UsageError(
-            f"{reference.run_dir.name} has no child {reference.candidate}; it has {candidate_span(state)}"
-        )
+        raise UsageError(f"{reference.run_dir.name} has no child {reference.candidate}; it has {candidate_span(state)}")
     candidate = child if isinstance(child, Candidate) else None
     evaluations = archive.evaluations(candidate.id) if candidate else (child.evaluation,) if child else ()
     rejected = next((e for e in reversed(evaluations) if isinstance(e, Rejected)), None)
@@ -108,7 +106,9 @@ def dossier_json(found: Dossier) -> dict[str, Any]:
         "components": dict(found.components),
         "knobs": dict(found.knobs),
         "metrics": metrics_json(found.metrics),
-        "other_metrics": {n: {"value": e.value, "low": e.low, "high": e.high, "n": e.n} for n, e in found.others.items()},
+        "other_metrics": {
+            n: {"value": e.value, "low": e.low, "high": e.high, "n": e.n} for n, e in found.others.items()
+        },
         "reason": found.reason or None,
         "evidence": found.evidence or None,
         "flags": list(found.flags),

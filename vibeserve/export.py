@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def _readme(reference: Reference, archive: Archive, target: Target) -> str:
 
 
 def _write_script(folder: Path, target: Target) -> None:
-    lines = [_SCRIPT_HEAD.format(port=_PORT)]
+    lines = [_SCRIPT_HEAD.format(port=_PORT, python=shlex.quote(sys.executable))]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in target.server.env.items()]
     if target.artifacts is not None:
         build = _shell(target.artifacts.command).replace("$ARTIFACTS", "$ARTIFACTS.new")
@@ -107,7 +108,7 @@ set -eu
 HERE="$(cd "$(dirname "$0")" && pwd)"
 HOST="${{HOST:-127.0.0.1}}"
 PORT="${{PORT:-{port}}}"
-PYTHON="${{PYTHON:-python3}}"
+PYTHON="${{PYTHON:-$(command -v {python} || command -v python3)}}"
 ARTIFACTS="${{ARTIFACTS:-$HERE/artifacts}}"
 cd "$HERE\""""
 
@@ -118,7 +119,7 @@ An OpenAI-compatible server that VibeServe evolved in run `{run}`, commit `{comm
     ./serve.sh                      # PORT=8001 ./serve.sh for another port; needs what the server imports (see server/)
     curl http://127.0.0.1:{port}/health
 
-It serves the model `{model}` on `/v1/completions` and `/v1/chat/completions`, streaming or not:
+It serves the model `{model}` on `/v1/completions`, streaming or not:
 
     from openai import OpenAI
     client = OpenAI(base_url="http://127.0.0.1:{port}/v1", api_key="none")

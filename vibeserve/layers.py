@@ -213,7 +213,7 @@ _KEY = re.compile(r"^\s*([A-Za-z0-9_.\-\" ]+?)\s*=")
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """Dotted key or table → the line (from 1) that declares it; lines inside multi-line values may be taken for keys."""
+    """Dotted key or table → the line (from 1) that declares it; lines of multi-line values may be taken for keys."""
     lines: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), start=1):

@@ -45,7 +45,9 @@ def _git() -> Check:
     if path is None:
         return Check(name="git", ok=False, detail="not found", cure=cure)
     try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        text = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
         return Check(name="git", ok=False, detail=f"{path} does not run: {error}", cure=cure)
     match = re.search(r"(\d+)\.(\d+)", text)
@@ -72,4 +74,6 @@ def _ray_tokens() -> Check:
     if address is None:
         return Check(name="ray tokens", ok=True, detail="not needed: Ray is started for the run on this machine")
     cure = "export RAY_AUTH_MODE=token here and where `ray start --head` runs, so that both sides use the token file"
-    return Check(name="ray tokens", ok=mode == "token", detail=f"RAY_ADDRESS={address}, mode {mode or 'unset'}", cure=cure)
+    return Check(
+        name="ray tokens", ok=mode == "token", detail=f"RAY_ADDRESS={address}, mode {mode or 'unset'}", cure=cure
+    )

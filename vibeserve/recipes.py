@@ -1,4 +1,4 @@
-"""Decides which recipes a folder of skills offers: loads skills/*/SKILL.md and recipe.toml, and names every defect at once.
+"""Decides which recipes a folder of skills offers: loads SKILL.md and recipe.toml, and names every defect at once.
 
 Format: docs/recipes.md.
 """

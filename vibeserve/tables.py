@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -69,10 +70,10 @@ def bar(share: float | None) -> str:
 
 
 def front_table(
-    rows: Sequence[FrontRow], *, title: str, above: Sequence[tuple[str, FrontRow]] = (), intervals: bool = True
+    rows: Sequence[FrontRow], *, above: Sequence[tuple[str, FrontRow]] = (), intervals: bool = True
 ) -> Table:
     """One row per candidate; `above` are labelled rows to compare with (the seed, the baselines), set off by a rule."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("id", no_wrap=True)
     table.add_column("made by", overflow="fold", max_width=30)
     sample = next((row for row in [*rows, *(r for _, r in above)] if row.metrics), None)
@@ -132,9 +133,11 @@ def live_view(snapshot: Snapshot) -> RenderableType:
         counts += f"  hypervolume {snapshot.hypervolume:.2f}"
     if snapshot.eta_s is not None:
         counts += f"  about {duration(snapshot.eta_s)} left"
-    parts: list[RenderableType] = [head, meters_grid(snapshot.meters), Text(counts), slots_table(snapshot.slots)]
+    parts: list[RenderableType] = [head, meters_grid(snapshot.meters), Text(counts)]
+    if snapshot.slots:
+        parts.append(slots_table(snapshot.slots))
     if snapshot.front:
-        parts.append(front_table(snapshot.front, title="Front so far (measured)", intervals=False))
+        parts += [Text("Front so far (measured)"), front_table(snapshot.front, intervals=False)]
     parts += [Text(event, style="dim", overflow="ellipsis", no_wrap=True) for event in snapshot.events[-3:]]
     return Group(*parts)
 
@@ -144,66 +147,69 @@ def clean(text: str) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
 
 
-def summary_view(summary: Summary) -> RenderableType:
+def print_summary(screen: Console, summary: Summary) -> None:
     """What `run` ends with and `front` shows: the front beside the seed and the baselines, and what to do next."""
-    counts = ", ".join(f"{count} at {stage}" for stage, count in sorted(summary.rejected.items()))
-    head = (
-        f"{summary.run}: {summary.state}"
-        + (f" ({summary.stopped_because})" if summary.stopped_because else "")
-        + f" after {duration(summary.elapsed_s)}; {summary.children} children, {summary.scored} scored"
-        + (f", rejected {counts}" if counts else "")
-        + (f", {summary.in_flight} in flight" if summary.in_flight else "")
-        + (f", {summary.errors} machine faults" if summary.errors else "")
-    )
-    parts: list[RenderableType] = [Text(head)]
+    screen.print(_headline(summary), soft_wrap=True)
     if summary.seed is None:
-        return Group(*parts, Text("No candidate was scored, so there is no front yet.", style="yellow"))
-    parts.append(_front_of(summary))
-    if summary.held_out:
-        parts.append(_held_out_of(summary))
-    parts.append(Text(f"Hypervolume {summary.hypervolume:.3f} (log space, reference point at the seed)"))
-    return Group(*parts, Text(_next_steps(summary), style="dim"))
+        screen.print("No candidate was scored, so there is no front yet.", style="yellow")
+        return
+    screen.print("\nFront, *measured* during the search: 95 % intervals, × is the gain over the seed", soft_wrap=True)
+    screen.print(_front_of(summary))
+    if summary.held_out or summary.baselines:
+        screen.print("The same, *measured* afresh on the held-out trace, which is never used to select", soft_wrap=True)
+        screen.print(_held_out_of(summary))
+    screen.print(f"Hypervolume {summary.hypervolume:.3f} (log space, reference point at the seed)", soft_wrap=True)
+    for line in _next_steps(summary):
+        screen.print(line, style="dim", soft_wrap=True)
+
+
+def _headline(summary: Summary) -> str:
+    counts = ", ".join(f"{count} at {stage}" for stage, count in sorted(summary.rejected.items()))
+    parts = [
+        f"{summary.state}" + (f" ({summary.stopped_because})" if summary.stopped_because else ""),
+        f"after {duration(summary.elapsed_s)}: {summary.children} children, {summary.scored} scored",
+    ]
+    parts += [f"rejected {counts}"] if counts else []
+    parts += [f"{summary.in_flight} in flight"] if summary.in_flight else []
+    parts += [f"machine faults: {summary.errors}"] if summary.errors else []
+    return f"{summary.run} {', '.join(parts)}"
 
 
 def _front_of(summary: Summary) -> Table:
     above = [("the seed", summary.seed)] if summary.seed else []
-    if not summary.held_out:
-        above += [(f"baseline {name}", _unnamed(row)) for name, row in summary.baselines.items()]
-    return front_table(
-        summary.front, title="Front, measured during the search (95 % interval; × is the gain over the seed)", above=above
-    )
+    return front_table(summary.front, above=above)
 
 
 def _held_out_of(summary: Summary) -> Table:
     """Everything measured on the held-out trace, so that front and baselines stand side by side."""
     above = [("the seed", summary.held_out[SEED_ID])] if SEED_ID in summary.held_out else []
-    above += [(f"baseline {name}", _unnamed(row)) for name, row in summary.baselines.items()]
+    above += [(f"baseline {name}", replace(row, id="")) for name, row in summary.baselines.items()]
     made = {row.id: row for row in summary.front}
     rows = [
         replace(row, operator=made[name].operator, label=made[name].label) if name in made else row
         for name, row in summary.held_out.items()
         if name != SEED_ID
     ]
-    title = "The same, measured afresh on the held-out trace (never used to select)"
-    return front_table(rows, title=title, above=above)
+    return front_table(rows, above=above)
 
 
-def _unnamed(row: FrontRow) -> FrontRow:
-    return replace(row, id="")
-
-
-def _next_steps(summary: Summary) -> str:
-    run, best = summary.run_dir, summary.front[0].id if summary.front else SEED_ID
-    where = f" --run {run}"
+def _next_steps(summary: Summary) -> list[str]:
+    run, best = _short(summary.run_dir), summary.front[0].id if summary.front else SEED_ID
     steps = [
-        ("the front again", f"vibeserve front {run}"),
-        ("how a member came to be", f"vibeserve show {best}{where}"),
-        ("what it changed", f"vibeserve diff {best} seed{where}"),
-        ("a folder that runs by itself", f"vibeserve export {best} my-server{where}"),
-        ("measure any server", "vibeserve bench http://127.0.0.1:8000"),
-        ("a claim, not a selection", f"vibeserve verify {best} --against seed{where}"),
-        ("search on", f"vibeserve resume {run} -s budget.children={summary.children + 25}"),
+        (f"vibeserve front {run}", "this again"),
+        (f"vibeserve show {best} --run {run}", "how a member came to be"),
+        (f"vibeserve diff {best} seed --run {run}", "what it changed"),
+        (f"vibeserve export {best} my-server --run {run}", "a folder that runs by itself"),
+        ("vibeserve bench http://127.0.0.1:8000", "measure any server"),
+        (f"vibeserve verify {best} --against seed --run {run}", "a claim: fresh, paired"),
+        (f"vibeserve resume {run} -s budget.children={summary.children + 25}", "search on"),
     ]
-    width = max(len(command) for _, command in steps)
-    lines = [f"  {command:<{width}}  {what}" for what, command in steps]
-    return "\n".join([f"Commits: git -C {run}/population.git show refs/candidates/{best}", "Next:", *lines])
+    width = max(len(command) for command, _ in steps)
+    lines = [f"  {command:<{width}}  # {what}" for command, what in steps]
+    return [f"Commits: git -C {run}/population.git show refs/candidates/{best}", "Next:", *lines]
+
+
+def _short(path: Path) -> Path:
+    """Relative to the working directory where it is below it."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path

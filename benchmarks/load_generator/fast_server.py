@@ -1,4 +1,4 @@
-"""A completions server that does nothing but write prepared chunks at a fixed pace: the client's cost is all that is left.
+"""A completions server that does nothing but write prepared chunks at a fixed pace: what is left is the client's cost.
 
 python fast_server.py PACE_MS      prints its port; every stream gets one token per PACE_MS (0: as fast as it can)
 """

@@ -1,6 +1,6 @@
 """Replays policies and their ablations on a table of evaluations and prints medians with quartiles as markdown.
 
-    python -m benchmarks.search.simulate [TABLE.json] [--seeds 20] [--only NAME]
+python -m benchmarks.search.simulate [TABLE.json] [--seeds 20] [--only NAME]
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def ablations() -> dict[str, tuple[Make, Setting]]:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one simulated run: share of the grid's hypervolume after 10 children and at the end, best value of objective 0."""
+    """Of one run: share of the grid's hypervolume after 10 children and at the end, best value of objective 0."""
 
     early: float
     late: float
@@ -123,7 +123,9 @@ def main() -> None:
     table = synthetic_table() if options.table is None else load_table(options.table)
     best = table.objectives.objectives[0].value(float(_whole(table)[:, 0].min()))
     print(f"{len(table.rows)} grid points, best {table.objectives.names[0]} {best:.0f}, {options.seeds} seeds\n")
-    print(f"| policy | hypervolume share at 10 | at the end (25) | best {table.objectives.names[0]} |\n|---|---|---|---|")
+    print(
+        f"| policy | hypervolume share at 10 | at the end (25) | best {table.objectives.names[0]} |\n|---|---|---|---|"
+    )
     started = time.monotonic()
     for name, (make, setting) in ablations().items():
         if options.only in name:

@@ -1,7 +1,7 @@
 """A plausible performance model of a small LLM server, to tune policies before (and beside) a measured table.
 
-Gains multiply, with strong epistasis: batching gives little until the forward pass is batched, and both need a KV cache;
-latency recipes trade against throughput; two lossy recipes are rejected by the audit.
+Gains multiply, with strong epistasis: batching gives little until the forward pass is batched, and both need a
+KV cache; latency recipes trade against throughput; two lossy recipes are rejected by the audit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ OBJECTIVES = ObjectiveSet(
         Objective(name="median_tpot_ms", direction=Direction.MIN, unit="ms", relative_noise=0.05),
     )
 )
+Names = tuple[str, ...]
 _COMPONENTS = ("server", "engine", "scheduler", "kv_cache", "model", "sampler")
 
 
-def _recipe(name: str, components: str, **kwargs: tuple[str, ...]) -> Recipe:
+def _recipe(
+    name: str, components: str, *, needs: Names = (), conflicts: Names = (), provides: Names | None = None
+) -> Recipe:
     """`components`: those it writes; a trailing `!` replaces the component as a whole."""
     names = components.split()
     return Recipe(
@@ -35,7 +38,9 @@ def _recipe(name: str, components: str, **kwargs: tuple[str, ...]) -> Recipe:
         components={n.rstrip("!"): 1 for n in names},
         replaces=tuple(n[:-1] for n in names if n.endswith("!")),
         files={f"{n.rstrip('!')}.py": "" for n in names},
-        **{"provides": (name,), **kwargs},
+        needs=needs,
+        conflicts=conflicts,
+        provides=(name,) if provides is None else provides,
     )
 
 
@@ -50,7 +55,9 @@ RECIPES = (
     _recipe("chunked-prefill", "scheduler", needs=("continuous-batching", "kv-cache")),
     _recipe("ngram-speculation", "sampler!", needs=("kv-cache",), provides=("speculation",)),
     _recipe("shortest-job-first", "scheduler", needs=("continuous-batching",)),
-    _recipe("kv-window", "kv_cache model", needs=("kv-slots",), conflicts=("batched-forward", "prefix-cache", "speculation")),
+    _recipe(
+        "kv-window", "kv_cache model", needs=("kv-slots",), conflicts=("batched-forward", "prefix-cache", "speculation")
+    ),
     _recipe("depth-pruning", "model", needs=("batched-forward",)),
 )
 _LOSSY = frozenset({"kv-window", "depth-pruning"})

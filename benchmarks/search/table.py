@@ -1,11 +1,11 @@
-"""Decides what a recorded table of evaluations is: every point of a grid of recipe sets and knob settings, measured once.
+"""Decides what a recorded table of evaluations is: each point of a grid of recipe sets and knobs, measured once.
 
     {"format": 1,
      "objectives": [{"name", "direction", "unit", "relative_noise"}],
      "recipes": [{"name", "components": {"scheduler": 1}, "needs", "conflicts", "provides", "replaces", "paths"}],
      "defaults": {"scheduler.max_batch": 8},   value of a knob when its recipe is applied
      "rows": [{"recipes": ["kv-cache", …] sorted, "knobs": {"scheduler.max_batch": 8},
-               "genome": {"scheduler": {"interface", "implementation", "provides", "knobs": {"max_batch": {"value", …}}}},
+               "genome": {"scheduler": {"interface", "implementation", "provides", "knobs": {"max_batch": {…}}}},
                "samples": {"output_throughput": [..]} or "rejected": "audit", "reason": "…",
                "cost_s": 6.1}]}
 
@@ -140,7 +140,7 @@ def _distance(recorded: Settings, wanted: Mapping[str, KnobValue]) -> float:
         if isinstance(value, str) or isinstance(other, str):
             total += float(value != other)
         else:
-            total += abs((math.log(max(value, 1e-9)) - math.log(max(other, 1e-9))))
+            total += abs(math.log(max(value, 1e-9)) - math.log(max(other, 1e-9)))
     return total
 
 
@@ -153,7 +153,9 @@ def load_table(path: Path) -> Table:
     data = json.loads(path.read_text(encoding="utf-8"))
     if data["format"] != 1:
         raise ValueError(f"{path}: expected format 1, got {data['format']!r}")
-    objectives = ObjectiveSet(tuple(Objective(**{**o, "direction": Direction(o["direction"])}) for o in data["objectives"]))
+    objectives = ObjectiveSet(
+        tuple(Objective(**{**o, "direction": Direction(o["direction"])}) for o in data["objectives"])
+    )
     rows = tuple(_row(row) for row in data["rows"])
     return Table(objectives, tuple(_recipe(r) for r in data["recipes"]), rows, data.get("defaults", {}))
 

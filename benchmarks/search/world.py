@@ -68,8 +68,11 @@ class World:
 
     def _changed(self, mine: Tree, other: Tree) -> frozenset[str]:
         parts = (self.descent.components_of(name) for name in mine.recipes - other.recipes)
-        moved = {k.partition(".")[0] for k, v in mine.row.knobs if (k, v) not in other.row.knobs and
-                 any(k == name for name, _ in other.row.knobs)}
+        moved = {
+            k.partition(".")[0]
+            for k, v in mine.row.knobs
+            if (k, v) not in other.row.knobs and any(k == name for name, _ in other.row.knobs)
+        }
         return frozenset().union(*parts, moved)
 
     def _united(self, first: Tree, second: Tree) -> dict[str, KnobValue]:
@@ -144,5 +147,3 @@ def simulate(table: Table, policy: Policy, setting: Setting, seed: int) -> list[
 def _duration(world: World, proposal: Proposal) -> float:
     made = world.make(proposal)
     return 0.2 if isinstance(made, Rejected) else made.row.entry.cost_s
-
-

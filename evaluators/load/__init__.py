@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 from population.errors import InfrastructureError
 
@@ -38,6 +34,8 @@ def bench(
         ConfigError: a defect of the endpoint or of a load.
         InfrastructureError: the server does not answer, or a client process died.
     """
+    import secrets
+
     from evaluators.load.endpoint import Endpoint
     from evaluators.load.plan import Seeds
     from evaluators.load.session import run_loads
@@ -55,6 +53,10 @@ def first_model(url: str, headers: Sequence[tuple[str, str]] = ()) -> str:
     Raises:
         InfrastructureError: nothing answers at `url`.
     """
+    import json
+    from urllib.error import URLError
+    from urllib.request import Request, urlopen
+
     base = url.rstrip("/").removesuffix("/v1")
     try:
         with urlopen(Request(f"{base}/v1/models", headers=dict(headers)), timeout=MODELS_TIMEOUT_S) as answer:

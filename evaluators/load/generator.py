@@ -72,7 +72,7 @@ class Share:
         """Send everything, from `start_s` on the monotonic clock until the window ends or all is answered."""
         window_s = self.job.load.window_s
         cut_s = None if window_s is None else start_s + window_s
-        with _quiet_collector():
+        with _quiet_collector(disabled=cut_s is not None):
             await asyncio.sleep(max(0.0, start_s - clock()))
             cpu_s = time.thread_time()
             await self._watch(self._drive(client, start_s), cut_s)
@@ -156,13 +156,16 @@ class Share:
 
 
 @contextmanager
-def _quiet_collector() -> Iterator[None]:
-    """No garbage collection while requests are timed: a full collection stops the event loop for tens of
-    milliseconds."""
+def _quiet_collector(*, disabled: bool) -> Iterator[None]:
+    """Keep garbage collection out of the measurement: a full one stops the event loop for tens of milliseconds.
+
+    What exists is set aside in any case; collection is off only in windows, because runs to completion may be long.
+    """
     was_enabled = gc.isenabled()
     gc.collect()
     gc.freeze()
-    gc.disable()
+    if disabled:
+        gc.disable()
     try:
         yield
     finally:

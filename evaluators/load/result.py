@@ -16,6 +16,8 @@ BUSY_SHARE = 0.8
 """Share of one core above which a client process delays what it measures."""
 SEND_LAG_MS = 20.0
 """p99 of the delay of scheduled requests above which the client did not offer the load it claims."""
+SHORTEST_S = 0.25
+"""A run shorter than this says nothing about the client's load."""
 EVIDENCE = 3
 """Examples kept per kind of failure."""
 
@@ -42,7 +44,7 @@ class LoadResult:
     warnings: list[str]
     errors: list[ErrorGroup]
     flags: frozenset[str]
-    """client_bound, unverified_tokens, retokenized, noisy_tail: what a reader must know about the numbers."""
+    """client_bound, unverified_tokens, retokenized, nothing_completed, unsettled: what a reader must know about the numbers."""
 
     @property
     def failed(self) -> int:
@@ -89,13 +91,13 @@ def _distinct(seen: Sequence[str]) -> tuple[str, ...]:
 
 def _distrust(load: Load, metrics: dict[str, float], responses: Sequence[Response]) -> tuple[set[str], list[str]]:
     flags, warnings = set(), []
-    if metrics["client_cpu_share"] > BUSY_SHARE:
+    if metrics["client_cpu_share"] > BUSY_SHARE and metrics["duration"] >= SHORTEST_S:
         flags.add("client_bound")
         warnings.append(
             f"load {load.name!r}: the client used {metrics['client_cpu_share']:.0%} of a core and may be "
             f"the bottleneck; use more client processes (now {metrics['client_processes']:g})"
         )
-    if metrics["p99_send_lag_ms"] > SEND_LAG_MS:
+    if metrics["p99_send_lag_ms"] > SEND_LAG_MS and load.rate_per_s != math.inf:
         flags.add("client_bound")
         warnings.append(
             f"load {load.name!r}: requests left {metrics['p99_send_lag_ms']:.0f} ms late (p99; "

@@ -20,6 +20,8 @@ from evaluators.load.schedule import Prompts
 from evaluators.load.workload import Load
 from population.errors import ConfigError
 
+__all__ = ["ClientOptions", "LoadSession", "Seeds", "auto_processes", "run_load", "run_loads"]
+
 TOKENS_PER_S_PER_PROCESS = 8_000.0
 """What one client process follows with headroom (measured: benchmarks/load_generator)."""
 TOKENS_PER_S_PER_STREAM = 100.0

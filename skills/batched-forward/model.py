@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
 from knobs import read_knobs
 from sequence import Segment
 from weights import Array, read_config, read_weights
@@ -107,9 +106,7 @@ class Model:
         ends = np.cumsum([segment.want for segment in segments])
         return [logits[end - segment.want : end] for end, segment in zip(ends, segments, strict=True)]
 
-    def _attention(
-        self, normed: Array, index: int, batch: Batch, rotation: tuple[Array, Array], kv: KVCache
-    ) -> Array:
+    def _attention(self, normed: Array, index: int, batch: Batch, rotation: tuple[Array, Array], kv: KVCache) -> Array:
         config, layer = self.config, self._layers[index]
         q, k, v = self._project(normed, layer)
         q, k = self._rotate(q, rotation), self._rotate(k, rotation)
@@ -148,7 +145,7 @@ class Model:
         scale /= np.float32(x.shape[1])
         scale += np.float32(self.config.norm_eps)
         np.sqrt(scale, out=scale)
-        normed = x / scale[:, None]
+        normed: Array = x / scale[:, None]
         normed *= weight
         return normed
 
@@ -190,7 +187,7 @@ def make_batch(segments: list[Segment], kv: KVCache, max_padded: int) -> Batch:
 
 
 def make_padded(short: Index, positions: Index) -> Padded:
-    """`short` holds row, slot and offset of every row; slots of the range that are not in it compute what none reads."""
+    """`short` holds row, slot and offset of every row; what other slots of the range compute is never read."""
     rows, slots, offsets = short.T
     first, longest = int(slots.min()), int(positions[rows].max()) + 1
     shape = (int(slots.max()) + 1 - first, int(offsets.max()) + 1, longest)

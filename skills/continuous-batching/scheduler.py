@@ -1,4 +1,4 @@
-"""Decides what the next step computes: every running sequence decodes, and waiting ones join as soon as there is room."""
+"""Decides what the next step computes: every running sequence decodes, waiting ones join as soon as there is room."""
 
 from __future__ import annotations
 

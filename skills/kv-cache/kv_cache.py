@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
-
 from sequence import Sequence
 from weights import Array, ModelConfig
 
@@ -20,7 +19,7 @@ class KVCache:
         self.config = config
         shape = (config.num_layers, NUM_SLOTS, config.num_kv_heads, config.max_len, config.head_dim)
         self.keys = np.zeros(shape, dtype=np.float32)
-        """(layer, N, K, T, D); capability `kv-slots`: a model may write rows here itself instead of calling `extend`."""
+        """(layer, N, K, T, D); capability `kv-slots`: a model may write rows here itself, without `extend`."""
         self.values = np.zeros(shape, dtype=np.float32)
         self._free = list(range(NUM_SLOTS))
         self._slots: dict[int, int] = {}

@@ -29,13 +29,15 @@ OBJECTIVES = ObjectiveSet(
 BATCH = Knob(value=8, type="int", low=1, high=64, scale="log")
 
 
-def recipe(name: str, component: str, **kwargs: tuple[str, ...]) -> Recipe:
+def recipe(name: str, component: str, needs: tuple[str, ...] = (), conflicts: tuple[str, ...] = ()) -> Recipe:
     return Recipe(
         name=name,
         summary=name,
         components={component: 1},
         files={f"{component}.py": ""},
-        **{"provides": (name,), **kwargs},
+        needs=needs,
+        conflicts=conflicts,
+        provides=(name,),
     )
 
 
@@ -123,7 +125,8 @@ class PolicyContract:
 
     def test_the_proposal_carries_the_number(self) -> None:
         proposal = self.policy(RECIPES).propose(archive([SEED]), (), 7, np.random.default_rng(0))
-        assert proposal is not None and proposal.number == 7
+        assert proposal is not None
+        assert proposal.number == 7
 
     def test_pending_work_is_never_duplicated(self) -> None:
         for seed in range(5):
@@ -145,7 +148,8 @@ class PolicyContract:
         tried = set()
         for number in range(1, 4):
             proposal = self.policy(fixed).propose(archive(children), (), number, np.random.default_rng(number))
-            assert proposal is not None and proposal.parents == ("c000000",)
+            assert proposal is not None
+            assert proposal.parents == ("c000000",)
             tried.add(proposal.recipe)
             children.append(candidate(proposal, wrong()))
         assert tried == {"cache", "order", "window"}
@@ -156,7 +160,8 @@ class PolicyContract:
         children: list[Child] = [SEED]
         for number, stage in enumerate(stages, start=1):
             proposal = self.policy(RECIPES).propose(archive(children), (), number, np.random.default_rng(number))
-            assert proposal is not None and proposal.parents == ("c000000",)
+            assert proposal is not None
+            assert proposal.parents == ("c000000",)
             failed = stage is Stage.MUTATE
             end = Failure(proposal=proposal, evaluation=wrong(stage), cost_s=1.0) if failed else None
             children.append(end or candidate(proposal, wrong(stage)))
@@ -190,7 +195,8 @@ class PolicyContract:
             self.check(made, proposal)
             known = {member: p for member, p in pedigrees.items() if p is not None}
             pedigree = descent.child(proposal, known)
-            assert pedigree is not None and pedigree not in seen, proposal
+            assert pedigree is not None, proposal
+            assert pedigree not in seen, proposal
             seen.add(pedigree)
             made.add(self.born(made, proposal, pedigree.recipes))
             if proposal.id in made.candidates:
@@ -202,13 +208,16 @@ class PolicyContract:
         assert all(i in made.candidates and i not in proposal.parents for i in proposal.inspirations)
         parent = made.candidates[proposal.parents[0]].genome
         if proposal.operator is Operator.RECIPE:
-            assert proposal.recipe is not None and RECIPES[proposal.recipe].applies(parent)
+            assert proposal.recipe is not None
+            assert RECIPES[proposal.recipe].applies(parent)
         elif proposal.operator is Operator.TUNE:
             assert proposal.knobs
             for name, value in proposal.knobs.items():
-                assert parent.knobs[name].admits(value) and value != parent.knobs[name].value
+                assert parent.knobs[name].admits(value)
+                assert value != parent.knobs[name].value
         else:
-            assert proposal.operator is Operator.MERGE and len(set(proposal.parents)) == 2
+            assert proposal.operator is Operator.MERGE
+            assert len(set(proposal.parents)) == 2
 
     def born(self, made: Archive, proposal: Proposal, recipes: frozenset[str]) -> Child:
         batch = proposal.knobs.get("scheduler.batch") or max(

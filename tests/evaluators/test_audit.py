@@ -18,7 +18,8 @@ def response(
 ) -> Response:
     settings: dict[str, object] = {
         "id": f"{load}/{number}.0", "load": load, "purpose": "timed", "prompt_ids": [1] * prompt, "max_tokens": 4,
-        "output_ids": [1, 2, 3, 4], "text": "", "scheduled_s": sent_s, "sent_s": sent_s, "first_s": sent_s, "last_s": end_s,
+        "output_ids": [1, 2, 3, 4], "text": "", "scheduled_s": sent_s, "sent_s": sent_s,
+        "first_s": sent_s, "last_s": end_s,
         "chunk_s": [end_s], "chunk_tokens": [4], "finish_reason": "length", "end_s": end_s,
     }  # fmt: skip
     return Response(**{**settings, **changes})  # type: ignore[arg-type]
@@ -39,7 +40,8 @@ def test_a_sample_of_one_is_a_crowded_answer() -> None:
         response(i) for i in range(9)
     ]
     (item,) = sample_responses(responses, 1, seed=0)
-    assert item.response.load == "high" and item.occupancy == 9
+    assert item.response.load == "high"
+    assert item.occupancy == 9
 
 
 def test_the_choice_depends_on_the_secret_seed() -> None:
@@ -69,7 +71,9 @@ def test_static_check_rejects(tmp_path: Path, files: dict[str, str], said: str) 
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     rejected = static_check(tmp_path)
-    assert rejected is not None and rejected.stage is Stage.STATIC and said in rejected.reason
+    assert rejected is not None
+    assert rejected.stage is Stage.STATIC
+    assert said in rejected.reason
 
 
 def test_links_must_stay_inside(tmp_path: Path) -> None:
@@ -78,7 +82,8 @@ def test_links_must_stay_inside(tmp_path: Path) -> None:
     assert static_check(tmp_path) is None
     (tmp_path / "outside").symlink_to("/etc/passwd")
     rejected = static_check(tmp_path)
-    assert rejected is not None and "outside is a link to /etc/passwd" in rejected.reason
+    assert rejected is not None
+    assert "outside is a link to /etc/passwd" in rejected.reason
 
 
 def test_shares_of_folded_stacks() -> None:

@@ -38,17 +38,21 @@ def test_a_neighbour_is_foreign_and_the_server_is_not(tmp_path: Path) -> None:
 def test_own_covers_this_process_and_its_parents() -> None:
     machine = Machine()
     own = machine.own()
-    assert {os.getpid(), os.getppid()} <= own and 1 not in own
-    assert machine.cpu_s(own) > 0 and busy_cpu_s(()) > 0
+    assert {os.getpid(), os.getppid()} <= own
+    assert 1 not in own
+    assert machine.cpu_s(own) > 0
+    assert busy_cpu_s(()) > 0
 
 
 def test_foreign_share_is_never_negative() -> None:
     window = CpuWindow(elapsed_s=1.0, busy_s=0.5, own_s=0.4, server_s=0.3)
-    assert window.foreign_share == 0.0 and not window.noisy
+    assert window.foreign_share == 0.0
+    assert not window.noisy
     assert CpuWindow(elapsed_s=0.0, busy_s=1.0, own_s=0.0, server_s=0.0).foreign_share == 0.0
 
 
 def test_probe_says_what_to_do() -> None:
     checks = {check.name: check for check in probe()}
     assert set(checks) == {"system", "cpus", "bubblewrap", "py-spy", "gpus"}
-    assert all(check.ok or check.cure for check in checks.values()) and all(check.detail for check in checks.values())
+    assert all(check.ok or check.cure for check in checks.values())
+    assert all(check.detail for check in checks.values())

@@ -39,7 +39,8 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def rejected(evaluation: Evaluation, stage: Stage) -> Rejected:
-    assert isinstance(evaluation, Rejected) and evaluation.stage is stage, evaluation
+    assert isinstance(evaluation, Rejected), evaluation
+    assert evaluation.stage is stage, evaluation
     return evaluation
 
 
@@ -48,8 +49,10 @@ def test_seed_is_scored_on_every_objective_and_keeps_its_papers(evaluate: Evalua
     assert isinstance(evaluation, Scored)
     for objective in load_target(toy).objectives:
         assert objective_samples(objective, evaluation.samples)[0] > 0
-    assert evaluation.tier == "C" and evaluation.measured_by == "client"
-    assert evaluation.audit["max_gap"] == 0 and evaluation.audit["tokens"] > 0
+    assert evaluation.tier == "C"
+    assert evaluation.measured_by == "client"
+    assert evaluation.audit["max_gap"] == 0
+    assert evaluation.audit["tokens"] > 0
     assert "cpu_ms_per_token" in evaluation.samples
     kept = {path.name for path in (tmp_path / "output").iterdir()}
     assert {"server.log", "accuracy.log", "accuracy.json", "benchmark.json", "requests.jsonl", "audit.json"} <= kept
@@ -62,7 +65,8 @@ def test_two_evaluations_share_no_prompt(evaluate: Evaluate, tmp_path: Path) -> 
         evaluate(content_seed=number, output=tmp_path / str(number))
         lines = (tmp_path / str(number) / "requests.jsonl").read_text().splitlines()
         prompts.append({tuple(json.loads(line)["prompt_ids"]) for line in lines})
-    assert prompts[0] and not prompts[0] & prompts[1]
+    assert prompts[0]
+    assert not prompts[0] & prompts[1]
 
 
 def test_wrong_tokens_pass_the_checker_and_fail_the_audit(evaluate: Evaluate, toy: Path) -> None:
@@ -72,7 +76,8 @@ def test_wrong_tokens_pass_the_checker_and_fail_the_audit(evaluate: Evaluate, to
         '        if len(tokens) > 12: return 10 + len(tokens)\n        state = f"',
     )
     verdict = rejected(evaluate(), Stage.AUDIT)
-    assert "max_gap 3 > 0.5" in verdict.reason and "at output token" in verdict.evidence
+    assert "max_gap 3 > 0.5" in verdict.reason
+    assert "at output token" in verdict.evidence
 
 
 def test_one_wrong_token_under_concurrency_fails_the_audit(evaluate: Evaluate, toy: Path) -> None:
@@ -96,7 +101,8 @@ def test_one_wrong_token_under_concurrency_fails_the_audit(evaluate: Evaluate, t
 def test_wrong_from_the_start_fails_the_checker(evaluate: Evaluate, toy: Path) -> None:
     edit(toy / "seed" / "model.py", "return 10 + zlib", "return 11 + zlib")
     verdict = rejected(evaluate(), Stage.CHECKER)
-    assert "exit code 1" in verdict.reason and "expected [" in verdict.evidence
+    assert "exit code 1" in verdict.reason
+    assert "expected [" in verdict.evidence
 
 
 def test_smoke(evaluate: Evaluate, toy: Path) -> None:
@@ -113,7 +119,8 @@ def test_death_under_load_keeps_the_last_words(evaluate: Evaluate, toy: Path) ->
         "        async with self._turn:",
     )
     verdict = rejected(evaluate(), Stage.BENCHMARK)
-    assert "died under load (exit code 9) during load" in verdict.reason and "out of blocks" in verdict.evidence
+    assert "died under load (exit code 9) during load" in verdict.reason
+    assert "out of blocks" in verdict.evidence
 
 
 def test_a_server_without_tokens_is_rejected(evaluate: Evaluate, toy: Path) -> None:
@@ -141,7 +148,8 @@ def test_checker_that_hangs_is_stopped(evaluate: Evaluate, toy: Path) -> None:
         "import time; print('asking ...', flush=True); time.sleep(60)\n"
     )
     verdict = rejected(evaluate(), Stage.CHECKER)
-    assert "did not end within 0.5 s" in verdict.reason and "asking" in verdict.evidence
+    assert "did not end within 0.5 s" in verdict.reason
+    assert "asking" in verdict.evidence
 
 
 def test_checker_that_crashes_fails_with_its_traceback(evaluate: Evaluate, toy: Path) -> None:
@@ -176,7 +184,8 @@ def own_benchmark(toy: Path, expression: str) -> None:
     settings = (toy / "target.toml").read_text()
     head = settings.partition("[[load]]")[0].replace(
         "[benchmark]\n",
-        '[benchmark]\ncommand = ["{python}", "benchmark/benchmark.py", "--url", "{url}", "--output-json", "{output}"]\n',
+        '[benchmark]\ncommand = ["{python}", "benchmark/benchmark.py", "--url", "{url}", '
+        '"--output-json", "{output}"]\n',
     )
     (toy / "target.toml").write_text(head)
     (toy / "objectives.toml").write_text('[[objective]]\nname = "output_throughput"\ndirection = "max"\n')
@@ -213,20 +222,24 @@ def test_the_targets_own_benchmark_is_stamped_and_audited(evaluate: Evaluate, to
     own_benchmark(toy, '{"output_throughput": 12.5, "median_ttft_ms": 3, "model": "toy"}')
     evaluation = evaluate()
     assert isinstance(evaluation, Scored)
-    assert evaluation.measured_by == "target" and evaluation.samples["output_throughput"] == (12.5,)
-    assert "model" not in evaluation.samples and evaluation.audit["tokens"] > 0
+    assert evaluation.measured_by == "target"
+    assert evaluation.samples["output_throughput"] == (12.5,)
+    assert "model" not in evaluation.samples
+    assert evaluation.audit["tokens"] > 0
 
 
 def test_profile_never_fails_an_evaluation(evaluate: Evaluate) -> None:
     evaluation = evaluate(profile=True, judged=False)
     assert isinstance(evaluation, Scored)
-    assert evaluation.hints and Stage.PROFILE.value in evaluation.stage_s
+    assert evaluation.hints
+    assert Stage.PROFILE.value in evaluation.stage_s
 
 
 def test_no_process_is_left(evaluate: Evaluate, toy: Path) -> None:
     evaluate()
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(toy) not in listing and str(artifacts_marker(toy)) not in listing
+    assert str(toy) not in listing
+    assert str(artifacts_marker(toy)) not in listing
 
 
 def artifacts_marker(toy: Path) -> Path:

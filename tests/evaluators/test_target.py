@@ -24,9 +24,11 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def test_the_toy_target_is_valid(toy: Path) -> None:
     target = load_target(toy)
-    assert target.name == "toy" and target.objectives.names == ("output_throughput", "median_ttft_ms", "median_tpot_ms")
+    assert target.name == "toy"
+    assert target.objectives.names == ("output_throughput", "median_ttft_ms", "median_tpot_ms")
     assert [load.name for load in target.loads] == ["low", "high"]
-    assert target.seed == toy.resolve() / "seed" and target.prompt_ids == (10, 999)
+    assert target.seed == toy.resolve() / "seed"
+    assert target.prompt_ids == (10, 999)
     assert len(target.vocabulary() or ()) == 1000
     assert pickle.loads(pickle.dumps(target)) == target
 
@@ -41,8 +43,11 @@ def test_every_defect_at_once(toy: Path) -> None:
     problems = validate_target(toy)
     text = "\n".join(problems)
     assert "[server] unknown key 'ready_timeout'; did you mean 'ready_timeout_s'?" in text
-    assert "[server] 'ready_path'" in text and "[benchmark] 'warmup_requests'" in text and "[audit] 'max_gap'" in text
-    assert "OBJECTIVE.md: cannot be read" in text and "'direction' must be 'max' or 'min'" in text
+    assert "[server] 'ready_path'" in text
+    assert "[benchmark] 'warmup_requests'" in text
+    assert "[audit] 'max_gap'" in text
+    assert "OBJECTIVE.md: cannot be read" in text
+    assert "'direction' must be 'max' or 'min'" in text
     assert all(str(toy) in problem for problem in problems)
     with pytest.raises(ConfigError) as error:
         load_target(toy)
@@ -76,7 +81,8 @@ def test_defects_name_their_key(toy: Path, old: str, new: str, said: str) -> Non
 def test_missing_checker(toy: Path) -> None:
     (toy / "accuracy_checker" / "checker.py").unlink()
     (problem,) = validate_target(toy)
-    assert "[accuracy] 'command'" in problem and "checker.py does not exist" in problem
+    assert "[accuracy] 'command'" in problem
+    assert "checker.py does not exist" in problem
 
 
 def test_unknown_metric(toy: Path) -> None:
@@ -108,10 +114,14 @@ def test_the_older_layout_loads_with_defaults(tmp_path: Path) -> None:
         (folder / script).write_text("")
     (folder / "OBJECTIVE.md").write_text("Serve it fast.")
     target = load_target(folder)
-    assert target.name == "old" and target.loads == () and not target.measured_by_client
-    assert target.benchmark.command is not None and target.benchmark.command[1] == "benchmark/benchmark.py"
+    assert target.name == "old"
+    assert target.loads == ()
+    assert not target.measured_by_client
+    assert target.benchmark.command is not None
+    assert target.benchmark.command[1] == "benchmark/benchmark.py"
     assert target.objectives.names == ("output_throughput", "median_ttft_ms", "median_tpot_ms")
-    assert target.audit is None and target.seed is None
+    assert target.audit is None
+    assert target.seed is None
     (folder / "benchmark/benchmark.py").unlink()
     assert any("benchmark/benchmark.py" in problem for problem in validate_target(folder))
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -116,7 +117,8 @@ class ToyServer:
         if script.role_first:
             await self._send(response, [], None)
         await asyncio.sleep(script.first_s)
-        await self._stream(request, response, body)
+        with suppress(ConnectionError):  # the client may leave in the middle
+            await self._stream(request, response, body)
         return response
 
     async def _stream(self, request: web.Request, response: web.StreamResponse, body: dict[str, Any]) -> None:

@@ -44,10 +44,16 @@ KNOB = st.builds(Knob, value=KNOB_VALUE, type=st.sampled_from(["int", "float", "
 GENOME = st.builds(
     Genome, texts(st.builds(Component, name=TEXT, interface=COUNT, implementation=TEXT, knobs=texts(KNOB)))
 )
-OBJECTIVE = st.builds(Objective, name=TEXT, direction=st.sampled_from(Direction), loads=st.lists(TEXT, max_size=2).map(tuple))
+OBJECTIVE = st.builds(
+    Objective, name=TEXT, direction=st.sampled_from(Direction), loads=st.lists(TEXT, max_size=2).map(tuple)
+)
 EVENT = st.one_of(
     st.builds(
-        ev.RunStarted, run=TEXT, seed=COUNT, objectives=st.lists(OBJECTIVE, max_size=3).map(tuple), fingerprint=texts(TEXT)
+        ev.RunStarted,
+        run=TEXT,
+        seed=COUNT,
+        objectives=st.lists(OBJECTIVE, max_size=3).map(tuple),
+        fingerprint=texts(TEXT),
     ),
     st.builds(ev.EpochStarted, epoch=COUNT, host=TEXT, pid=COUNT),
     st.builds(ev.Proposed, proposal=PROPOSAL),
@@ -87,6 +93,8 @@ def child(number: int, evaluation: Scored | Rejected, tree: str | None = None) -
     name = tree or f"{number:040x}"
     return [
         ev.Proposed(proposal=Proposal(number=number, operator=operator, parents=parents)),
-        ev.MutationDone(number=number, commit=name, tree=name, genome=Genome(), summary=f"child {number}", elapsed_s=1.0),
+        ev.MutationDone(
+            number=number, commit=name, tree=name, genome=Genome(), summary=f"child {number}", elapsed_s=1.0
+        ),
         ev.Ended(number=number, evaluation=evaluation, elapsed_s=2.0),
     ]

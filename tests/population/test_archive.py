@@ -61,7 +61,9 @@ def fresh_front(archive: Archive) -> set[str]:
 
 
 @given(st.lists(st.tuples(VALUE, VALUE, st.booleans()), min_size=1, max_size=25), st.randoms())
-def test_incremental_front_equals_the_front_from_scratch(rows: list[tuple[float, float, bool]], rng: random.Random) -> None:
+def test_incremental_front_equals_the_front_from_scratch(
+    rows: list[tuple[float, float, bool]], rng: random.Random
+) -> None:
     archive = Archive(ObjectiveSet(OBJECTIVES))
     for number, (throughput, ttft_ms, ask) in enumerate(rows):
         archive.add(candidate(number, scored(throughput, ttft_ms)))
@@ -135,14 +137,25 @@ def test_views_cannot_be_written_to() -> None:
     ("samples", "reason"),
     [
         ({"output_throughput": (1.0,)}, "needs the metric median_ttft_ms@low, median_ttft_ms@shared"),
-        ({"output_throughput": (1.0,), "median_ttft_ms@low": (1.0,)}, r"reported: median_ttft_ms@low, output_throughput"),
+        (
+            {"output_throughput": (1.0,), "median_ttft_ms@low": (1.0,)},
+            r"reported: median_ttft_ms@low, output_throughput",
+        ),
         ({"median_ttft_ms@low": (1.0, 2.0), "median_ttft_ms@shared": (1.0,)}, "as many repeats of every load"),
-        ({"median_ttft_ms@low": (math.nan,), "median_ttft_ms@shared": (1.0,)}, "NaN or negative ones in median_ttft_ms@low"),
+        (
+            {"median_ttft_ms@low": (math.nan,), "median_ttft_ms@shared": (1.0,)},
+            "NaN or negative ones in median_ttft_ms@low",
+        ),
         ({"median_ttft_ms@low": (0.0,), "median_ttft_ms@shared": (1.0,)}, "which no server can reach"),
-        ({"output_throughput": (math.inf,), "median_ttft_ms@low": (1.0,), "median_ttft_ms@shared": (1.0,)}, "no server"),
+        (
+            {"output_throughput": (math.inf,), "median_ttft_ms@low": (1.0,), "median_ttft_ms@shared": (1.0,)},
+            "no server",
+        ),
     ],
 )
-def test_a_measurement_without_its_objectives_is_not_admitted(samples: dict[str, tuple[float, ...]], reason: str) -> None:
+def test_a_measurement_without_its_objectives_is_not_admitted(
+    samples: dict[str, tuple[float, ...]], reason: str
+) -> None:
     archive = Archive(ObjectiveSet(OBJECTIVES))
     evaluation = Scored(samples={"output_throughput": (1.0,), **samples})
     admitted = archive.admit(evaluation)
@@ -161,7 +174,9 @@ def test_infinite_latency_and_no_throughput_are_admitted_and_last() -> None:
 def test_metrics_cover_what_is_no_objective_too() -> None:
     archive = archive_of(scored(10.0, 4.0, 9.0))
     found = archive.metrics("c000000")
-    assert found["median_ttft_ms@low"].value == pytest.approx(4.0) and found["median_ttft_ms"].value == pytest.approx(6.0)
+    assert found["median_ttft_ms@low"].value == pytest.approx(4.0) and found["median_ttft_ms"].value == pytest.approx(
+        6.0
+    )
 
 
 def script(rng: random.Random, length: int) -> list[Event]:
@@ -180,11 +195,15 @@ def script(rng: random.Random, length: int) -> list[Event]:
             n = rng.choice(waiting)
             flying[n] = True
             tree = f"{rng.randrange(40):040x}"
-            events.append(MutationDone(number=n, commit=f"{n:040x}", tree=tree, genome=Genome(), elapsed_s=rng.random()))
+            events.append(
+                MutationDone(number=n, commit=f"{n:040x}", tree=tree, genome=Genome(), elapsed_s=rng.random())
+            )
         elif roll < 0.8 and flying:
             n = rng.choice(list(flying))
             fine = flying.pop(n) and rng.random() < 0.7
-            events.append(Ended(number=n, evaluation=scored(rng.uniform(5, 90), rng.uniform(1, 9)) if fine else REJECTED))
+            events.append(
+                Ended(number=n, evaluation=scored(rng.uniform(5, 90), rng.uniform(1, 9)) if fine else REJECTED)
+            )
             good += [f"c{n:06d}"] if fine else []
         elif roll < 0.86:
             measuring[index] = rng.choice(good)
@@ -259,7 +278,7 @@ def test_elapsed_time_adds_up_over_epochs() -> None:
     assert state.elapsed_s == 7.0 and state.stopped is not None
 
 
-def RunStarted_at(active_s: float) -> Event:  # noqa: N802  # reads as an event
+def RunStarted_at(active_s: float) -> Event:  # reads as an event
     from dataclasses import replace
 
     return replace(STARTED, active_s=active_s)

@@ -82,9 +82,7 @@ def test_front_does_not_depend_on_the_order_of_arrival(p: Points, random: object
 @given(points(widths=st.just(0.0)))
 def test_without_noise_it_is_the_pareto_front(p: Points) -> None:
     costs = p.costs_NM
-    brute = {
-        tuple(a) for a in costs if not any((b <= a).all() and (b < a).any() for b in costs)
-    }
+    brute = {tuple(a) for a in costs if not any((b <= a).all() and (b < a).any() for b in costs)}
     assert {tuple(costs[i]) for i in front(p)} == brute
     assert len(front(p)) == len(brute)  # of equal points one stays
 

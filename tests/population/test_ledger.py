@@ -107,9 +107,9 @@ def test_a_cut_at_any_byte_keeps_a_prefix_and_goes_on(tmp_path: Path) -> None:
     last = source / "000002.jsonl"
     data = last.read_bytes()
     ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
+    folder = source
     for cut in range(len(data) + 1):
-        folder = tmp_path / f"cut-{cut}"
-        shutil.copytree(source, folder)
+        (folder / "000003.jsonl").unlink(missing_ok=True)
         (folder / last.name).write_bytes(data[:cut])
         survivors = max(0, sum(end <= cut for end in ends) - 1)  # the first record is the epoch's own
         expected = [f"c{n:06d}" for n in range(1 + survivors)]
@@ -119,7 +119,6 @@ def test_a_cut_at_any_byte_keeps_a_prefix_and_goes_on(tmp_path: Path) -> None:
             ledger.append(fault(9))
         assert keys(read_events(folder)) == [*expected, "c000009"]
         assert (folder / last.name).read_bytes() == data[:cut]  # the torn bytes stay as they are
-        shutil.rmtree(folder)
 
 
 def test_a_sector_that_never_reached_the_disk_is_torn_not_damaged(tmp_path: Path) -> None:
@@ -340,7 +339,8 @@ def test_a_folder_without_segments_is_empty(tmp_path: Path) -> None:
 
 def test_killed_writers_lose_nothing_they_acknowledged(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from population.ledger import Ledger; from population.events import Faulted\n"
+        "import sys; from pathlib import Path\n"
+        "from population.ledger import Ledger; from population.events import Faulted\n"
         "with Ledger.open(Path(sys.argv[1])) as ledger:\n"
         "    n = sum(e.kind == 'faulted' for e in ledger.events())\n"
         "    while True:\n"

@@ -14,7 +14,11 @@ from population.errors import RepositoryError
 from population.repository import Commit, Conflict, Repository, TreeRefused
 from population.trees import Entry, GitObject, check_entries, tree_objects, write_folder
 
-FILES = {"server.py": b"print(1)\n", "engine.toml": b'[component]\nname = "engine"\n', "deep/er/x.bin": bytes(range(256))}
+FILES = {
+    "server.py": b"print(1)\n",
+    "engine.toml": b'[component]\nname = "engine"\n',
+    "deep/er/x.bin": bytes(range(256)),
+}
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ def test_the_same_child_gives_the_same_commit_anywhere(repository: Repository, s
     assert other.commit_tree(dict(reversed(FILES.items())), parents=(), message="seed", number=0) == seed
     assert repository.commit_tree(FILES, parents=(), message="seed", number=1).sha != seed.sha
     assert repository.commit_tree(FILES, parents=(), message="seed", number=1).tree == seed.tree
-    assert seed.sha == "SEED_SHA"
+    assert seed.sha == "ecef8a5819680dd1fef0fe0a1ce4157eb902f0ff"
 
 
 def test_git_agrees_with_our_objects(repository: Repository, seed: Commit, tmp_path: Path) -> None:
@@ -73,7 +77,9 @@ def test_git_agrees_with_our_objects(repository: Repository, seed: Commit, tmp_p
     assert "author VibeServe <vibeserve@localhost> 1767225600 +0000" in show
 
 
-def test_bundles_carry_commits_on_top_of_what_the_receiver_has(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+def test_bundles_carry_commits_on_top_of_what_the_receiver_has(
+    repository: Repository, seed: Commit, tmp_path: Path
+) -> None:
     worker = Repository.cache(tmp_path / "cache.git")
     assert not worker.has(seed.sha)
     assert worker.unbundle(repository.bundle(seed.sha, have=())) == (seed.sha,)
@@ -89,7 +95,9 @@ def test_bundles_carry_commits_on_top_of_what_the_receiver_has(repository: Repos
     subprocess.run(verify, check=True, capture_output=True)
 
 
-def test_a_bundle_without_its_base_or_with_garbage_is_refused(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+def test_a_bundle_without_its_base_or_with_garbage_is_refused(
+    repository: Repository, seed: Commit, tmp_path: Path
+) -> None:
     child = edited(repository, seed, 1, server__py=b"2")
     stranger = Repository.create(tmp_path / "stranger.git")
     with pytest.raises(RepositoryError, match=f"builds on {seed.sha}"):
@@ -177,7 +185,7 @@ def test_a_cache_is_made_once_by_whoever_comes_first(tmp_path: Path) -> None:
     assert len(made) == 4 and len(commits) == 1
 
 
-# --- armed trees: each plants a program that would create `witness` if anything in it were executed or obeyed ------------
+# --- armed trees: each plants a program that would create `witness` if anything in it were executed or obeyed ---
 
 
 def plant(folder: Path, program: Path, *names: str) -> None:
@@ -283,7 +291,18 @@ def deep(folder: Path, program: Path) -> None:
 
 
 REFUSED = [
-    *(fsmonitor, hooks, gitfile, git_in_other_case, git_short_name, git_invisible, nested, submodule, link_outside, link_up),
+    *(
+        fsmonitor,
+        hooks,
+        gitfile,
+        git_in_other_case,
+        git_short_name,
+        git_invisible,
+        nested,
+        submodule,
+        link_outside,
+        link_up,
+    ),
     *(link_through_a_link, link_to_git, control_characters, not_utf8, option_name, pipe, hard_link, sparse_giant),
     *(case_twins, deep),
 ]
@@ -294,8 +313,8 @@ def filters(folder: Path, program: Path) -> None:
         "* filter=evil diff=evil merge=evil working-tree-encoding=UTF-16 ident export-subst\nserver.py export-ignore\n"
     )
     (folder / ".gitconfig").write_text(
-        f'[filter "evil"]\n\tclean = {program}\n\tsmudge = {program}\n\tprocess = {program}\n[diff "evil"]\n\ttextconv = {program}\n'
-        f'\tcommand = {program}\n[merge "evil"]\n\tdriver = {program}\n'
+        f'[filter "evil"]\n\tclean = {program}\n\tsmudge = {program}\n\tprocess = {program}\n[diff "evil"]\n'
+        f'\ttextconv = {program}\n\tcommand = {program}\n[merge "evil"]\n\tdriver = {program}\n'
     )
 
 
@@ -326,15 +345,16 @@ HARMLESS = [filters, lfs, python_startup, bare_repository]
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
-    """(folder to arm, program that leaves a witness). The user's own git configuration and environment are armed too."""
+    """(folder to arm, program that leaves a witness). The user's git configuration and environment are armed too."""
     witness, program = tmp_path / "witness", tmp_path / "program"
     program.write_text(f"#!/bin/sh\ntouch {witness}\n")
     program.chmod(0o755)
     home = tmp_path / "home"
     home.mkdir()
     (home / ".gitconfig").write_text(
-        f"[core]\n\tfsmonitor = {program}\n\tpager = {program}\n[diff]\n\texternal = {program}\n[alias]\n\tlog = !{program}\n"
-        f'[filter "evil"]\n\tsmudge = {program}\n\tclean = {program}\n[merge "evil"]\n\tdriver = {program}\n'
+        f"[core]\n\tfsmonitor = {program}\n\tpager = {program}\n[diff]\n\texternal = {program}\n[alias]\n"
+        f'\tlog = !{program}\n[filter "evil"]\n\tsmudge = {program}\n\tclean = {program}\n'
+        f'[merge "evil"]\n\tdriver = {program}\n'
     )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(program))
@@ -381,7 +401,10 @@ def test_a_commit_made_elsewhere_is_checked_when_it_comes_out(repository: Reposi
     """A worker's bundle may hold what `commit_tree` would refuse."""
     inside = GitObject("blob", b"x")
     rows = b"160000 sub\0" + bytes.fromhex("1" * 40)
-    for name, row in {"submodule": rows, "link": b"120000 up\0" + bytes.fromhex(GitObject("blob", b"../../etc").sha)}.items():
+    for name, row in {
+        "submodule": rows,
+        "link": b"120000 up\0" + bytes.fromhex(GitObject("blob", b"../../etc").sha),
+    }.items():
         tree = GitObject("tree", row)
         blobs = [inside, GitObject("blob", b"../../etc")]
         sha = _store(repository, tree, blobs)
@@ -394,7 +417,9 @@ def _store(repository: Repository, tree: GitObject, blobs: list[GitObject]) -> s
     from population.repository import _commit_object, _pack
 
     commit = _commit_object(tree.sha, (), "m", 1)
-    repository.unbundle(f"# v2 git bundle\n{commit.sha} refs/commits/x\n".encode() + b"\n" + _pack([*blobs, tree, commit]))
+    repository.unbundle(
+        f"# v2 git bundle\n{commit.sha} refs/commits/x\n".encode() + b"\n" + _pack([*blobs, tree, commit])
+    )
     return commit.sha
 
 

@@ -42,4 +42,5 @@ def test_the_same_gain_at_less_cost_scores_higher() -> None:
 @given(st.lists(st.tuples(st.sampled_from(ARMS), st.floats(0, 1e6), st.floats(0, 1e4)), max_size=60))
 def test_bounds_are_finite_and_positive(pulls: list[tuple[str, float, float]]) -> None:
     found = scores(ARMS, [Pull(arm=a, gain=g, cost_s=c) for a, g, c in pulls], CONFIG)
-    assert set(found) == set(ARMS) and all(0 <= value < 10 for value in found.values())
+    assert set(found) == set(ARMS)
+    assert all(0 <= value < 10 for value in found.values())

@@ -51,7 +51,8 @@ def test_history_grows_in_order_of_children() -> None:
 
 
 def test_distances_to_the_true_front() -> None:
-    assert igd_plus(FRONT, FRONT) == 0 and epsilon(FRONT, FRONT) == 0
+    assert igd_plus(FRONT, FRONT) == 0
+    assert epsilon(FRONT, FRONT) == 0
     assert epsilon(FRONT + 0.5, FRONT) == pytest.approx(0.5)
     assert normalised(FRONT, FRONT.min(axis=0), FRONT.max(axis=0)).max() == 1.0
 
@@ -62,7 +63,8 @@ def test_generations_only_report() -> None:
 
 def test_the_widest_gap_lies_between_neighbours() -> None:
     gap = widest(np.array([[0.0, 3.0], [0.2, 2.8], [2.9, 0.1], [3.0, 0.0]]), np.full(2, 0.05))
-    assert gap is not None and {gap.better, gap.worse} == {1, 2}
+    assert gap is not None
+    assert {gap.better, gap.worse} == {1, 2}
     assert widest(np.array([[0.0, 1.0]]), np.full(2, 0.05)) is None
     assert widest(np.array([[0.0, 0.01], [0.01, 0.0]]), np.full(2, 0.05)) is None
 
@@ -72,7 +74,9 @@ def test_a_goal_speaks_in_the_objectives_units() -> None:
     gap = widest(costs, np.full(2, 0.05))
     assert gap is not None
     text = goal(gap, ("c000001", "c000002"), costs, OBJECTIVES)
-    assert "tput 100 tok/s" in text and "ttft 10 ms" in text and "tput 50 tok/s" in text
+    assert "tput 100 tok/s" in text
+    assert "ttft 10 ms" in text
+    assert "tput 50 tok/s" in text
 
 
 def test_the_bar_is_pessimistic() -> None:

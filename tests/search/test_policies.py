@@ -61,7 +61,9 @@ def test_the_barrier_hides_siblings_that_ended() -> None:
     ended = archive([SEED, candidate(applied(1, "c000000", "cache"), measured(30, 900), ("cache",))])
     for seed in range(10):
         proposal = policy.propose(ended, (), 2, np.random.default_rng(seed))
-        assert proposal is not None and proposal.parents == ("c000000",) and proposal.recipe != "cache"
+        assert proposal is not None
+        assert proposal.parents == ("c000000",)
+        assert proposal.recipe != "cache"
 
 
 def test_direction_decides_which_parent_is_bred_from() -> None:
@@ -98,7 +100,8 @@ def test_siblings_that_touch_different_components_are_merged() -> None:
     ]
     policy = EvolvePolicy(EvolveConfig(moves=MoveConfig(operators=(Operator.MERGE,))), RECIPES)
     proposal = policy.propose(archive(children), (), 3, np.random.default_rng(0))
-    assert proposal is not None and set(proposal.parents) == {"c000001", "c000002"}
+    assert proposal is not None
+    assert set(proposal.parents) == {"c000001", "c000002"}
     assert policy.propose(archive(children), [proposal], 4, np.random.default_rng(0)) is None
 
 
@@ -110,8 +113,11 @@ def test_a_goal_names_the_ends_of_the_gap() -> None:
     ]
     policy = EvolvePolicy(EvolveConfig(frontier_bias=1.0), RECIPES)
     proposal = policy.propose(archive(children), (), 3, np.random.default_rng(0))
-    assert proposal is not None and proposal.goal is not None
-    assert "c000001" in proposal.goal and "c000002" in proposal.goal and "tok/s" in proposal.goal
+    assert proposal is not None
+    assert proposal.goal is not None
+    assert "c000001" in proposal.goal
+    assert "c000002" in proposal.goal
+    assert "tok/s" in proposal.goal
 
 
 def test_ten_thousand_members_are_answered_in_time() -> None:

@@ -41,7 +41,8 @@ def test_no_survivor_ranks_behind_a_member_left_out(count: int, objectives: int,
     costs = np.random.default_rng(seed).random((count, objectives))
     chosen, ranks = survivors(exact(costs), size, np.random.default_rng(seed))
     truth = brute_force(costs)
-    assert len(set(chosen)) == size and list(ranks) == sorted(ranks)
+    assert len(set(chosen)) == size
+    assert list(ranks) == sorted(ranks)
     left_out = [truth[i] for i in range(count) if i not in chosen]
     assert max(truth[i] for i in chosen) <= min(left_out)
     assert [truth[i] for i in chosen] == list(ranks)
@@ -61,7 +62,8 @@ def test_infinite_costs_survive_last() -> None:
 
 def test_crowding_prefers_the_lonely() -> None:
     distance = crowding(np.array([[0.0, 3.0], [0.1, 2.9], [1.5, 1.5], [3.0, 0.0]]))
-    assert np.isinf(distance[[0, 3]]).all() and distance[2] > distance[1]
+    assert np.isinf(distance[[0, 3]]).all()
+    assert distance[2] > distance[1]
 
 
 @pytest.mark.parametrize("objectives", [1, 3, 4, 6])

@@ -1,6 +1,6 @@
 """Steps the engine of one tree without HTTP: python engine_steps.py TREE ARTIFACTS < jobs.json > outputs.json
 
-A job is {"prompt": ids, "max_new": n, "arrives": step, "aborts": step or null}; the output is the list of generated ids.
+A job is {"prompt": ids, "max_new": n, "arrives": step, "aborts": step or null}; the output is the generated ids.
 It runs in a process of its own, because every tree brings modules of the same names.
 """
 

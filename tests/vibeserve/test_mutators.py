@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from population.candidate import Operator, Proposal
 from population.evaluation import Rejected, Stage
 from population.recipe import Edit, Recipe
@@ -83,19 +84,22 @@ def snapshot(tree: Path) -> dict[str, bytes]:
 
 
 def rejected(outcome: Mutation | Rejected, expected: str) -> None:
-    assert isinstance(outcome, Rejected) and outcome.stage is Stage.MUTATE
+    assert isinstance(outcome, Rejected)
+    assert outcome.stage is Stage.MUTATE
     assert expected in outcome.reason
 
 
 def test_a_recipe_writes_its_files_edits_and_knobs(tree: Path) -> None:
     outcome = RecipeMutator({"batch": RECIPE}).mutate(tree, recipe_proposal(scheduler__max_batch=8), "")
     assert isinstance(outcome, Mutation)
-    assert outcome.changed == ("scheduler.py", "scheduler.toml", "server.py") and "batch" in outcome.summary
+    assert outcome.changed == ("scheduler.py", "scheduler.toml", "server.py")
+    assert "batch" in outcome.summary
     assert (tree / "scheduler.py").read_text() == "new = True\n"
     assert (tree / "server.py").read_text() == "value = 1\nflush = 2\n"
     genome = read_genome(tree)
     assert not isinstance(genome, Rejected)
-    assert genome.capabilities == {"batched"} and genome.knobs["scheduler.max_batch"].value == 8
+    assert genome.capabilities == {"batched"}
+    assert genome.knobs["scheduler.max_batch"].value == 8
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,8 @@ def test_tune_rewrites_values_and_nothing_else(tree: Path) -> None:
     outcome = TuneMutator().mutate(
         tree, tune_proposal({"scheduler.max_batch": 4, "scheduler.order": "sjf", "scheduler.share": 0.25}), ""
     )
-    assert isinstance(outcome, Mutation) and outcome.changed == ("scheduler.toml",)
+    assert isinstance(outcome, Mutation)
+    assert outcome.changed == ("scheduler.toml",)
     expected = SCHEDULER.replace("value = 16 ", "value = 4 ").replace('value = "fcfs"', 'value = "sjf"')
     assert (tree / "scheduler.toml").read_text() == expected.replace("value = 0.5", "value = 0.25")
     assert (tree / "server.py").read_text() == SERVER

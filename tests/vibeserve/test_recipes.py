@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from population.errors import ConfigError
 from population.genome import parse_genome
 from vibeserve.recipes import load_recipes, load_skills
@@ -41,10 +42,13 @@ def test_loads_everything_a_recipe_declares(tmp_path: Path) -> None:
     recipes = load_recipes(tmp_path)
     assert list(recipes) == ["fast-path"]
     recipe = recipes["fast-path"]
-    assert recipe.summary == "Faster." and recipe.components == {"scheduler": 1}
+    assert recipe.summary == "Faster."
+    assert recipe.components == {"scheduler": 1}
     assert (recipe.needs, recipe.conflicts, recipe.provides) == (("kv-cache",), ("slow",), ("fast",))
-    assert recipe.replaces == ("scheduler",) and set(recipe.files) == {"scheduler.py", "scheduler.toml"}
-    assert recipe.edits[0].path == "server.py" and recipe.edits[0].replace == "a = 2"
+    assert recipe.replaces == ("scheduler",)
+    assert set(recipe.files) == {"scheduler.py", "scheduler.toml"}
+    assert recipe.edits[0].path == "server.py"
+    assert recipe.edits[0].replace == "a = 2"
     assert set(load_skills(tmp_path)) == {"fast-path", "text-only"}
     assert load_skills(tmp_path)["text-only"].body.startswith("# Title")
 
@@ -116,7 +120,8 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (skill / "scheduler.py").unlink()
     (skill / "SKILL.md").unlink()
     text = problems_of(tmp_path)
-    assert f"{skill / 'scheduler.py'}: cannot be read" in text and f"{skill / 'SKILL.md'}: cannot be read" in text
+    assert f"{skill / 'scheduler.py'}: cannot be read" in text
+    assert f"{skill / 'SKILL.md'}: cannot be read" in text
     assert "expected a folder of skills" in problems_of(tmp_path / "absent")
 
 
@@ -125,7 +130,8 @@ def test_bad_folder_names_and_missing_frontmatter(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "SKILL.md").write_text("# no frontmatter\n")
     text = problems_of(tmp_path)
-    assert "a skill's name is 1-64 lowercase letters" in text and "expected frontmatter between two '---'" in text
+    assert "a skill's name is 1-64 lowercase letters" in text
+    assert "expected frontmatter between two '---'" in text
 
 
 def test_the_shipped_skills_load() -> None:

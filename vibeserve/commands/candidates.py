@@ -127,7 +127,9 @@ def _lines(found: Dossier) -> list[str]:
         "components": ", ".join(f"{name}={what}" for name, what in found.components.items()),
         "knobs": ", ".join(f"{name}={value}" for name, value in found.knobs.items()),
         "audit": ", ".join(f"{name}={value:.4g}" for name, value in found.audit.items()),
-        "hints": "; ".join(f"{name} {h:.0%}" if isinstance(h, float) else f"{name}: {h}" for name, h in found.hints.items()),
+        "hints": "; ".join(
+            f"{name} {h:.0%}" if isinstance(h, float) else f"{name}: {h}" for name, h in found.hints.items()
+        ),
         "stages": ", ".join(f"{name} {s:.1f} s" for name, s in found.stage_s.items()),
         "files": ", ".join(str(f) for f in found.files),
         "reason": found.reason,

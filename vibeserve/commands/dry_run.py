@@ -31,12 +31,17 @@ def show_dry_run(config: Config, as_json: bool) -> None:
     if as_json:
         rows = {o.key: {"value": o.value, "origin": o.origin} for o in options(config)}
         return print_json({"config": rows, "resources": {"where": where, "wanted": wanted, "present": present}})
-    table = Table("key", "value", "origin", title="Effective config", title_justify="left")
+    table = Table(box=None, pad_edge=False)
+    for name in ("key", "value", "origin"):
+        table.add_column(name, overflow="fold")
     for option in options(config):
         style = "dim" if option.origin == "default" else None
         table.add_row(option.key, "none" if option.value is None else str(option.value), option.origin, style=style)
     screen = console(as_json)
     screen.print(table)
     screen.print(f"Target {target.name}: objectives {', '.join(target.objectives.names)}")
-    screen.print(f"One evaluation wants {wanted['cpus']} CPUs and {wanted['gpus']} GPUs ({where}; present on this machine:"
-                 f" {present['cpus']} CPUs, {present['gpus']} GPUs)", soft_wrap=True)
+    screen.print(
+        f"One evaluation wants {wanted['cpus']} CPUs and {wanted['gpus']} GPUs ({where}; present on this machine:"
+        f" {present['cpus']} CPUs, {present['gpus']} GPUs)",
+        soft_wrap=True,
+    )

@@ -100,10 +100,10 @@ def _finish(run_dir: Path, reason: str, as_json: bool) -> None:
     from population.errors import BudgetError
     from vibeserve.commands.output import console, print_json
     from vibeserve.report import summarise, to_json
-    from vibeserve.tables import summary_view
+    from vibeserve.tables import print_summary
 
     summary = summarise(run_dir)
-    console(as_json).print(summary_view(summary))
+    print_summary(console(as_json), summary)
     if as_json:
         print_json(to_json(summary))
     if reason == "interrupted":

@@ -15,10 +15,10 @@ def front(run: RunArgument = None, runs_dir: RunsDirOption = None, json: JsonOpt
     from vibeserve.commands.output import console, print_json
     from vibeserve.report import summarise, to_json
     from vibeserve.runs import find_run
-    from vibeserve.tables import summary_view
+    from vibeserve.tables import print_summary
 
     summary = summarise(find_run(run, runs_dir))
-    console(json).print(summary_view(summary))
+    print_summary(console(json), summary)
     if json:
         print_json(to_json(summary))
 

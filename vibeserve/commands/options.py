@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 RunArgument = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="A run: its folder, name or a unique part of it. Latest if omitted.")
+    str | None,
+    typer.Argument(metavar="[RUN]", help="A run: its folder, name or a unique part of it. Latest if omitted."),
 ]
 RunOption = Annotated[str | None, typer.Option("--run", metavar="RUN", help="The run to look in. Latest if omitted.")]
 CandidateArgument = Annotated[

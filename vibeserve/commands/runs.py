@@ -36,9 +36,7 @@ def ls(runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
             continue
         volume = "" if summary.hypervolume is None else f"{summary.hypervolume:.2f}"
         counts = (summary.children, summary.scored, len(summary.front))
-        table.add_row(
-            run_dir.name, str(summary.state), *(str(c) for c in counts), volume, duration(summary.elapsed_s)
-        )
+        table.add_row(run_dir.name, str(summary.state), *(str(c) for c in counts), volume, duration(summary.elapsed_s))
     console(json).print(table if found else "no runs yet; try `vibeserve run --preset quickstart`")
     if json:
         unreadable = [{"run": r.name, "error": str(s)} for r, s in found if isinstance(s, VibeServeError)]
@@ -81,7 +79,7 @@ def watch(
     from vibeserve.progress import event_json, event_text, follow_events
     from vibeserve.report import read_run
     from vibeserve.runs import find_run
-    from vibeserve.tables import summary_view
+    from vibeserve.tables import print_summary
 
     run_dir, seen = find_run(run, runs_dir), 0
     display = SilentDisplay() if json else open_display(sys.stdout)
@@ -102,4 +100,4 @@ def watch(
             time.sleep(_POLL_S)
     finally:
         display.close()
-    console(json).print(summary_view(summary))
+    print_summary(console(json), summary)

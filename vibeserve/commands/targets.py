@@ -12,7 +12,6 @@ from vibeserve.commands.options import JsonOption, TargetArgument
 
 if TYPE_CHECKING:
     from evaluators.target import Target
-    from population.evaluation import Evaluation
 
 _TEMPLATE = Path(__file__).resolve().parent.parent / "templates" / "target"
 
@@ -89,11 +88,15 @@ def judge(
     evaluation = judge_folder(found, folder, repeats, seed, lambda stage: screen.print(f"… {stage}"))
     values = evaluation_json(evaluation, found)
     if isinstance(evaluation, Rejected):
-        screen.print(clean(f"rejected at {evaluation.stage}: {evaluation.reason}\n{evaluation.evidence}"), soft_wrap=True)
+        screen.print(
+            clean(f"rejected at {evaluation.stage}: {evaluation.reason}\n{evaluation.evidence}"), soft_wrap=True
+        )
     else:
         screen.print("accurate" + (f" [{', '.join(evaluation.flags)}]" if evaluation.flags else ""))
         for name, m in values["metrics"].items():
-            screen.print(f"  {name:<24} {number(m['value'])} {m['unit'] or ''}  ({number(m['low'])}–{number(m['high'])})")
+            screen.print(
+                f"  {name:<24} {number(m['value'])} {m['unit'] or ''}  ({number(m['low'])}–{number(m['high'])})"
+            )
     if json:
         print_json(values)
     if isinstance(evaluation, Rejected):
@@ -102,10 +105,12 @@ def judge(
 
 def _describe(target: Target) -> list[str]:
     objectives = ", ".join(f"{o.name} {o.direction}" for o in target.objectives)
+    loads = ", ".join(f"{load.name} ({load.kind})" for load in target.loads)
+    judge = "checker and audit" if target.audit else "checker only: add [audit] so that answers are re-scored"
     return [
         f"{target.folder}: valid",
         f"  objectives  {objectives}",
-        f"  loads       {', '.join(f'{load.name} ({load.kind})' for load in target.loads) or 'the target measures itself'}",
-        f"  judge       {'checker and audit' if target.audit else 'checker only: add [audit] so that answers are re-scored'}",
+        f"  loads       {loads or 'the target measures itself'}",
+        f"  judge       {judge}",
         f"  seed        {target.seed or 'none: a run needs seed/ or an LLM that writes it'}",
     ]

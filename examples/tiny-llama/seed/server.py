@@ -11,7 +11,8 @@ import itertools
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 from aiohttp import web
@@ -122,8 +123,9 @@ class Server:
             return await self._stream(request, completion)
         text, last = "", "length"
         ids: list[int] = []
-        async for piece, new, reason in self._generate(completion):
-            text, ids, last = text + piece, ids + new, reason or last
+        async with aclosing(self._generate(completion)) as pieces:
+            async for piece, new, reason in pieces:
+                text, ids, last = text + piece, ids + new, reason or last
         return web.json_response(Replies(completion).whole(text, ids, last))
 
     async def _stream(self, request: web.Request, completion: Completion) -> web.StreamResponse:
@@ -138,15 +140,16 @@ class Server:
 
     async def _send(self, response: web.StreamResponse, completion: Completion) -> None:
         replies, num_generated, first = Replies(completion), 0, True
-        async for piece, new, reason in self._generate(completion):
-            num_generated += len(new)
-            chunks = replies.opening() if first else []
-            first = False
-            await response.write(_events([*chunks, replies.chunk(piece, new, reason)]))
+        async with aclosing(self._generate(completion)) as pieces:
+            async for piece, new, reason in pieces:
+                num_generated += len(new)
+                chunks = replies.opening() if first else []
+                first = False
+                await response.write(_events([*chunks, replies.chunk(piece, new, reason)]))
         await response.write(_events(replies.closing(num_generated)) + b"data: [DONE]\n\n")
         await response.write_eof()
 
-    async def _generate(self, completion: Completion) -> AsyncIterator[tuple[str, list[int], str | None]]:
+    async def _generate(self, completion: Completion) -> AsyncGenerator[tuple[str, list[int], str | None], None]:
         """Text, token ids and finish reason, piece by piece: the flush policy.
 
         The first and the last token leave at once, others when `flush_tokens` of them are there.

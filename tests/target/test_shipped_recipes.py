@@ -1,4 +1,4 @@
-"""The shipped recipes on the seed server: exact ones emit the reference's greedy tokens, lossy ones measurably do not."""
+"""The shipped recipes on the seed server: exact ones emit the reference's greedy tokens, lossy ones do not."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from population.candidate import Operator, Proposal
 from population.evaluation import Rejected
 from population.genome import KnobValue
@@ -34,7 +35,10 @@ ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECO
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
     subprocess.run(
-        [sys.executable, "-I", TARGET / "reference" / "build.py", "--output", folder], check=True, timeout=120
+        [sys.executable, "-I", TARGET / "reference" / "build.py", "--output", folder],
+        check=True,
+        timeout=120,
+        env=ENVIRONMENT,
     )
     return folder
 
@@ -81,8 +85,10 @@ def score(artifacts: Path, jobs: Jobs, outputs: list[list[int]], folder: Path) -
         if output
     ]
     responses.write_text("\n".join(lines) + "\n")
-    command = [sys.executable, "-I", TARGET / "reference" / "score.py", "--artifacts", artifacts]
-    subprocess.run([*command, "--responses", responses, "--output", verdict], check=True, timeout=120, env=ENVIRONMENT)
+    command = [sys.executable, "-I", str(TARGET / "reference" / "score.py"), "--artifacts", str(artifacts)]
+    subprocess.run(
+        [*command, "--responses", str(responses), "--output", str(verdict)], check=True, timeout=120, env=ENVIRONMENT
+    )
     figures: dict[str, Any] = json.loads(verdict.read_text())
     return figures
 
@@ -179,7 +185,8 @@ def test_lossy_recipes_serve_but_the_reference_disagrees(
     outputs = generate(tree, artifacts, jobs)
     assert [len(output) for output in outputs] == [24] * 3
     verdict = score(artifacts, jobs, outputs, tmp_path)
-    assert verdict["mean_gap"] > 10 * audit["mean_gap"] and verdict["max_gap"] > 3 * audit["max_gap"]
+    assert verdict["mean_gap"] > 10 * audit["mean_gap"]
+    assert verdict["max_gap"] > 3 * audit["max_gap"]
 
 
 def test_prefix_caching_finds_what_is_shared(tmp_path: Path) -> None:
@@ -222,7 +229,8 @@ def test_every_order_in_which_recipes_claim_to_apply_works(tmp_path: Path) -> No
             outcome = mutator.mutate(tree, Proposal(number=1, operator=Operator.RECIPE, recipe=str(name)), "")
             assert isinstance(outcome, Mutation), (name, genome.capabilities, outcome)
             after = read_genome(tree)
-            assert not isinstance(after, Rejected) and after.capabilities >= set(RECIPES[name].provides)
+            assert not isinstance(after, Rejected)
+            assert after.capabilities >= set(RECIPES[name].provides)
             applied.add(str(name))
         for path in tree.glob("*.py"):
             compile(path.read_text(), str(path), "exec")
