@@ -212,6 +212,9 @@ class Ledger:
             self._disk.sync(fd)
         except OSError as error:
             self._fail(error, self._path)
+        except BaseException:  # what the disk holds is unknown: nothing may follow it
+            self._failure = f"{self._path}: interrupted in the middle of a record"
+            raise
         self._require_ours()
         self._reading.take(record)
 

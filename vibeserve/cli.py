@@ -11,11 +11,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from population.errors import VibeServeError
+from population.errors import ConfigError, VibeServeError
 from vibeserve import __version__
 from vibeserve.commands import bench, candidates, engine, fronts, machine, runs, targets, verify
-
-_INTERRUPTED = 130
+from vibeserve.commands.output import INTERRUPTED, print_json
 
 
 class _Group(TyperGroup):
@@ -36,11 +35,11 @@ class _Group(TyperGroup):
         except VibeServeError as error:
             if ctx.meta["vibeserve.debug"] or _debug_wanted():
                 raise
-            _report(str(error), error.exit_code, ctx.meta["vibeserve.json"])
+            _report(error, error.exit_code, ctx.meta["vibeserve.json"])
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
-            _report("interrupted", _INTERRUPTED, ctx.meta["vibeserve.json"])
-            raise typer.Exit(_INTERRUPTED) from interrupt
+            _report(interrupt, INTERRUPTED, ctx.meta["vibeserve.json"])
+            raise typer.Exit(INTERRUPTED) from interrupt
         except BrokenPipeError as error:
             sys.stderr.close()  # the reader of our output has gone; say nothing more
             raise typer.Exit(0) from error
@@ -52,12 +51,12 @@ def _debug_wanted() -> bool:
     return debug_wanted()
 
 
-def _report(message: str, exit_code: int, as_json: bool) -> None:
-    from vibeserve.commands.output import print_json
-
+def _report(error: BaseException, exit_code: int, as_json: bool) -> None:
+    message = str(error) or "interrupted"
     print(f"error: {message}", file=sys.stderr)
     if as_json:
-        print_json({"error": message, "exit_code": exit_code})
+        problems = {"problems": error.problems} if isinstance(error, ConfigError) else {}
+        print_json({"error": message, "exit_code": exit_code, **problems})
 
 
 app = typer.Typer(

@@ -158,6 +158,8 @@ def print_summary(screen: Console, summary: Summary) -> None:
     if summary.held_out or summary.baselines:
         screen.print("The same, *measured* afresh on the held-out trace, which is never used to select", soft_wrap=True)
         screen.print(_held_out_of(summary))
+    if any(row.id == SEED_ID for row in summary.front):
+        screen.print("The seed is on the front too: nothing measured so far is better in everything, given the noise.")
     screen.print(f"Hypervolume {summary.hypervolume:.3f} (log space, reference point at the seed)", soft_wrap=True)
     for line in _next_steps(summary):
         screen.print(line, style="dim", soft_wrap=True)
@@ -177,7 +179,7 @@ def _headline(summary: Summary) -> str:
 
 def _front_of(summary: Summary) -> Table:
     above = [("the seed", summary.seed)] if summary.seed else []
-    return front_table(summary.front, above=above)
+    return front_table([row for row in summary.front if row.id != SEED_ID], above=above)
 
 
 def _held_out_of(summary: Summary) -> Table:
@@ -194,7 +196,7 @@ def _held_out_of(summary: Summary) -> Table:
 
 
 def _next_steps(summary: Summary) -> list[str]:
-    run, best = _short(summary.run_dir), summary.front[0].id if summary.front else SEED_ID
+    run, best = _short(summary.run_dir), next((r.id for r in summary.front if r.id != SEED_ID), SEED_ID)
     steps = [
         (f"vibeserve front {run}", "this again"),
         (f"vibeserve show {best} --run {run}", "how a member came to be"),

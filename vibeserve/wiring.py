@@ -7,13 +7,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluators.evaluator import Evaluator
 from evaluators.fingerprint import digest, fingerprint, fingerprint_difference, snapshot
 from evaluators.pipeline import LocalEvaluator
 from evaluators.target import Target, load_target
 from population.candidate import Operator, Proposal, candidate_id
+from population.disk import Disk
 from population.errors import ConfigError, RunError
 from population.evaluation import Rejected
 from population.events import RunStarted
@@ -44,7 +46,15 @@ class RunResult:
     stopped_because: str
 
 
-def run(config: Config, display: Display) -> RunResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What measures and what stores: replaced where measurements are recorded, or a disk is to fail."""
+
+    evaluator: Evaluator = field(default_factory=LocalEvaluator)
+    disk: Disk = field(default_factory=Disk)
+
+
+def run(config: Config, display: Display, parts: Parts | None = None) -> RunResult:
     """Start a new run.
 
     Raises:
@@ -54,16 +64,16 @@ def run(config: Config, display: Display) -> RunResult:
     """
     if config.seed is None:
         config = config.replace("seed", secrets.randbelow(2**31), "drawn")
-    return _drive(_prepare(config), config, display)
+    return _drive(_prepare(config), config, display, parts or Parts())
 
 
-def resume(run_dir: Path, overrides: Sequence[str], display: Display) -> RunResult:
+def resume(run_dir: Path, overrides: Sequence[str], display: Display, parts: Parts | None = None) -> RunResult:
     """Go on with a run from where its ledger ends; `overrides` are `-s` options, such as a larger budget.
 
     Raises:
         RunError: not a run, or its target, skills or objectives are no longer those it was started with.
     """
-    return _drive(run_dir, load_run_config(run_dir, overrides), display)
+    return _drive(run_dir, load_run_config(run_dir, overrides), display, parts or Parts())
 
 
 # --- preparing a run folder -------------------------------------------------------------------------------------------
@@ -148,10 +158,10 @@ def _seed(config: Config) -> int:
 # --- wiring a driver --------------------------------------------------------------------------------------------------
 
 
-def _drive(run_dir: Path, config: Config, display: Display) -> RunResult:
+def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> RunResult:
     target = load_target(run_dir / "target")
     recipes = load_recipes(run_dir / "skills")
-    with Ledger.open(run_dir / "ledger") as ledger:
+    with Ledger.open(run_dir / "ledger", disk=parts.disk) as ledger:
         state = State.replay(ledger.events())
         if state.started is None:
             state.apply(ledger.append(_start_of(run_dir, config, target)))
@@ -159,7 +169,7 @@ def _drive(run_dir: Path, config: Config, display: Display) -> RunResult:
         repository = Repository.open(run_dir / "population.git")
         rules = _rules(run_dir, config, target, repository)
         records = Records(ledger=ledger, state=state, repository=repository, children=run_dir / "children")
-        executor = _executor(config, _kit(run_dir, target, recipes, repository, rules), target)
+        executor = _executor(config, _kit(run_dir, target, recipes, repository, rules, parts.evaluator), target)
         observer = Observer(run_dir.name, rules, state, executor, display)
         try:
             reason = Driver(rules, records, config.search.build(recipes), executor, observer).run()
@@ -212,7 +222,12 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
 
 
 def _kit(
-    run_dir: Path, target: Target, recipes: Mapping[str, Recipe], repository: Repository, rules: Rules
+    run_dir: Path,
+    target: Target,
+    recipes: Mapping[str, Recipe],
+    repository: Repository,
+    rules: Rules,
+    evaluator: Evaluator,
 ) -> Kit:
     mutators: dict[Operator, Mutator] = {Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()}
     return Kit(
@@ -222,7 +237,7 @@ def _kit(
         seed_bundle=repository.bundle(rules.root.commit, have=()),
         seed_commit=rules.root.commit,
         mutators=mutators,
-        evaluator=LocalEvaluator(),
+        evaluator=evaluator,
         cpus=target.resources.cpus,
     )
 

@@ -11,9 +11,11 @@ import shutil
 import tarfile
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from evaluators.evaluator import EvaluationTask, Evaluator
 from population.candidate import Operator, Proposal
@@ -23,6 +25,8 @@ from population.repository import Conflict, Repository, TreeRefused
 from vibeserve.executor import ChildTask, Evaluated, Fault, Material, MeasureTask, Mutated
 from vibeserve.lease import lease
 from vibeserve.mutators import Mutation, Mutator
+
+Outcome = TypeVar("Outcome")
 
 _FILES_BYTES = 60_000
 """Text kept per evaluation: results must stay far below Ray's 100 kB inlining limit, or a dead node loses them."""
@@ -80,20 +84,18 @@ class Workshop:
         """Make the child's commit. Candidate faults are `Rejected`, ours and the machine's are `Fault`."""
         assert task.material is not None
         started = time.monotonic()
-        try:
-            outcome = self._mutate(task.proposal, task.material)
-        except (VibeServeError, OSError) as error:
-            return Fault(reason=f"mutation of {task.proposal.id}: {error}")
-        if isinstance(outcome, Rejected):
+        proposal, material = task.proposal, task.material
+        outcome = _guarded(f"mutation of {proposal.id}", lambda: self._mutate(proposal, material))
+        if isinstance(outcome, Rejected | Fault):
             return outcome
         commit, tree, summary, trace = outcome
         return Mutated(
-            bundle=self._repository.bundle(commit, have=task.material.parents),
+            bundle=self._repository.bundle(commit, have=material.parents),
             commit=commit,
             tree=tree,
             summary=summary,
             elapsed_s=time.monotonic() - started,
-            files=(("brief.md", task.material.brief), ("transcript.txt", trace)),
+            files=(("brief.md", material.brief), ("transcript.txt", trace)),
         )
 
     def _mutate(self, proposal: Proposal, material: Material) -> tuple[str, str, str, str] | Rejected:
@@ -131,27 +133,25 @@ class Workshop:
 
     def measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated | Fault:
         """Judge and benchmark the task's commit under a lease; leaves no process and no file behind."""
+        return _guarded(f"evaluation of {task.key}", lambda: self._measure(task, progress))
+
+    def _measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated:
         assert task.commit is not None
         started = time.monotonic()
-        try:
-            if task.bundle:
-                self._repository.unbundle(task.bundle)
-            with lease(self._kit.cpus, _visible_gpus()) as granted:
-                workspace, output = granted.scratch / "workspace", granted.scratch / "output"
-                workspace.mkdir()
-                output.mkdir()
-                self._repository.export(task.commit, workspace)
-                evaluation = self._kit.evaluator.evaluate(
-                    self._evaluation_task(task, workspace, output), granted, progress
-                )
-                files = _texts(output)
-        except (VibeServeError, OSError) as error:
-            return Fault(reason=f"evaluation of {task.key}: {error}")
+        if task.bundle:
+            self._repository.unbundle(task.bundle)
+        with lease(self._kit.cpus, _visible_gpus()) as granted:
+            workspace, output = granted.scratch / "workspace", granted.scratch / "output"
+            workspace.mkdir()
+            output.mkdir()
+            self._repository.export(task.commit, workspace)
+            evaluation = self._kit.evaluator.evaluate(self._task(task, workspace, output), granted, progress)
+            files = _texts(output)
         return Evaluated(
             evaluation=evaluation, elapsed_s=time.monotonic() - started, node=os.uname().nodename, files=files
         )
 
-    def _evaluation_task(self, task: MeasureTask, workspace: Path, output: Path) -> EvaluationTask:
+    def _task(self, task: MeasureTask, workspace: Path, output: Path) -> EvaluationTask:
         return EvaluationTask(
             candidate=task.key,
             workspace=workspace,
@@ -181,6 +181,21 @@ class Workshop:
             if not place.is_dir():  # otherwise another worker was first
                 raise InfrastructureError(f"cannot unpack the target into {place}: {error}") from error
         return place
+
+
+def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
+    """The executor's boundary: whatever our own code or the machine throws becomes a value, and only here.
+
+    The machine's faults may pass and are worth another try; a bug of ours would come again.
+    """
+    try:
+        return work()
+    except (VibeServeError, OSError) as error:
+        return Fault(reason=f"{what}: {error}")
+    except Exception as error:  # noqa: BLE001
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        return Fault(reason=f"{what}: internal error at {place}, please report it: {error!r}", retryable=False)
 
 
 def _visible_gpus() -> tuple[str, ...]:

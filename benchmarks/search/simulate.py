@@ -1,6 +1,9 @@
 """Replays policies and their ablations on a table of evaluations and prints medians with quartiles as markdown.
 
-python -m benchmarks.search.simulate [TABLE.json] [--seeds 20] [--only NAME]
+python -m benchmarks.search.simulate [TABLE.json] [--seeds 20] [--first-seed 1000] [--only NAME]
+
+The defaults were tuned on seeds 0-23 of the synthetic table; the seeds used here are others, so that a figure is not
+the luck it was chosen for. The table is still the same: only a measured one says how well the defaults carry over.
 """
 
 from __future__ import annotations
@@ -51,10 +54,11 @@ def ablations() -> dict[str, tuple[Make, Setting]]:
         f"bandit {'off' if D.use_bandit else 'on'}": evolve(replace(D, use_bandit=not D.use_bandit)),
         "no surrogate": evolve(replace(D, use_surrogate=False, use_bandit=False)),
         "no surrogate, bandit": evolve(replace(D, use_surrogate=False, use_bandit=True)),
-        **{f"frontier_bias {b}": evolve(replace(D, frontier_bias=b)) for b in (0.3, 0.5, 0.7, 0.9)},
-        **{f"temperature {t}": evolve(replace(D, temperature=t)) for t in (0.3, 1.0, 3.0)},
-        **{f"parents_considered {k}": evolve(replace(D, parents_considered=k)) for k in (1, 2, 4, 8)},
-        **{f"gap_bias {g}": evolve(replace(D, gap_bias=g)) for g in (0.0, 0.3)},
+        **{f"frontier_bias {b}": evolve(replace(D, frontier_bias=b)) for b in (0.3, 0.5, 0.9)},
+        **{f"temperature {t}": evolve(replace(D, temperature=t)) for t in (0.3, 3.0)},
+        **{f"parents_considered {k}": evolve(replace(D, parents_considered=k)) for k in (1, 2, 4)},
+        "gap_bias 0.3": evolve(replace(D, gap_bias=0.3)),
+        "no unlock bonus": evolve(replace(D, unlock_bonus=0.0)),
     }
     four: dict[str, Make] = {
         "4 slots, 45 s: steady state": evolve(D),
@@ -118,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", nargs="?", type=Path, help="recorded table; without it the synthetic one")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--only", default="", help="ablations whose name contains this")
     options = parser.parse_args()
     table = synthetic_table() if options.table is None else load_table(options.table)
@@ -126,10 +131,11 @@ def main() -> None:
     print(
         f"| policy | hypervolume share at 10 | at the end (25) | best {table.objectives.names[0]} |\n|---|---|---|---|"
     )
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     started = time.monotonic()
     for name, (make, setting) in ablations().items():
         if options.only in name:
-            print(line(name, [measure(table, make, setting, seed) for seed in range(options.seeds)]), flush=True)
+            print(line(name, [measure(table, make, setting, seed) for seed in seeds]), flush=True)
     print(f"\n{time.monotonic() - started:.0f} s")
 
 

@@ -1,9 +1,9 @@
 """Decides the audit thresholds of examples/tiny-llama: how far honest and broken servers are from the reference.
 
-    python benchmarks/tiny_llama/calibrate.py --artifacts DIR [--draws 4] [--output benchmarks/tiny_llama/calibration.md]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/tiny_llama/calibrate.py --artifacts DIR [--draws 4] [--output FILE.md]
 
-Every variant serves the same prompts in audit-sized samples; `reference/score.py` scores them. A threshold is three times
-the largest figure of any honest sample, two times for the flip rate, but never below the FLOORS.
+Every variant serves the same prompts in audit-sized samples; `reference/score.py` scores them. A threshold is three
+times the largest figure of any honest sample, two times for the flip rate, but never below the FLOORS.
 """
 
 from __future__ import annotations
@@ -27,6 +27,28 @@ FIGURES = {"mean_gap": 3.0, "p999_gap": 3.0, "max_gap": 3.0, "flip_rate": 2.0}
 """Figure → multiple of the largest honest value that is still accepted."""
 FLOORS = {"mean_gap": 0.0005, "p999_gap": 0.05, "max_gap": 0.05, "flip_rate": 0.02}
 """A rounding difference flips a token now and then; these keep a single flip of an honest server from failing it."""
+
+TEXT = """\
+# Audit thresholds of tiny-llama
+
+Made by `benchmarks/tiny_llama/calibrate.py`. Every variant serves the same prompts ({draws} samples of {responses}
+responses, 32 tokens in and 64 out: 768 tokens a sample) and the reference scores them: gap = (max z - z[emitted]) /
+std(z), a flip is a gap above zero. Ranges are over samples.
+
+{table}
+
+Thresholds (`[audit]` of `target.toml`): {limits}.
+Each is three times the largest figure of an honest sample (two times for flips), and not below a floor ({floors},
+in this order). Float32 servers differ from the reference by the order of summation alone and flip no token here, so
+that a threshold made from them would be zero and fail an honest server at the first near-tie. What decides most often
+is the largest gap: it sees a single foreign token, which mean and flip rate of a long sample would hide.
+
+Rounding weights or KV cache to float16 counts as honest. bfloat16 weights ("-") round eight times more coarsely: some
+samples pass, and no promise is made. 8-bit weights are outside.
+
+Planted phrases: guessing the token that followed the last two tokens' latest occurrence is right for {hits} of the
+output tokens.
+"""
 
 
 def figures(prompts: Ids, outputs: Ids, reference: Any) -> dict[str, float]:
@@ -92,30 +114,15 @@ def main() -> None:
     rng = np.random.default_rng([11, 0])
     prompts = rng.integers(99, reference.config.vocab_size, (RESPONSES, PROMPT_TOKENS))
     hits = hit_rate(prompts, Decoder(reference.config, reference.weights, VARIANTS[0]).generate(prompts, OUTPUT_TOKENS))
-    tokens = RESPONSES * OUTPUT_TOKENS
-    text = [
-        "# Audit thresholds of tiny-llama",
-        "",
-        "Made by `benchmarks/tiny_llama/calibrate.py`. Every variant serves the same prompts "
-        f"({arguments.draws} samples of {RESPONSES} responses, {PROMPT_TOKENS} tokens in, {OUTPUT_TOKENS} out: {tokens} tokens a",
-        "sample); the reference scores them, gap = (max z - z[emitted]) / std(z). Ranges are over samples.",
-        "",
-        *table(results, limits),
-        "",
-        "Thresholds (`[audit]` of `target.toml`): "
-        + ", ".join(f"{name} {limit:.2g}" for name, limit in limits.items())
-        + ". Each is three times",
-        "the largest honest figure (two times for flips), and not below a floor of "
-        + ", ".join(f"{name} {floor:g}" for name, floor in FLOORS.items())
-        + ":",
-        "float32 servers differ from the reference by rounding alone, so that a threshold from them would be zero and one",
-        "near-tie would fail an honest server.",
-        "",
-        f"Planted phrases: guessing the token that followed the last two tokens' latest occurrence is right for {hits:.0%} of the",
-        "output tokens.",
-        "",
-    ]
-    arguments.output.write_text("\n".join(text), encoding="utf-8")
+    report = TEXT.format(
+        draws=arguments.draws,
+        responses=RESPONSES,
+        table="\n".join(table(results, limits)),
+        limits=", ".join(f"`{name}` {limit:.2g}" for name, limit in limits.items()),
+        floors=", ".join(f"{floor:g}" for floor in FLOORS.values()),
+        hits=f"{hits:.0%}",
+    )
+    arguments.output.write_text(report, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ PROMPT_TOKENS, OUTPUT_TOKENS = 32, 64
 class Timed(np.ndarray[Any, Any]):
     """A weight matrix that clocks the products it is the right-hand side of; the products are plain arrays."""
 
-    clock: defaultdict[str, float] = defaultdict(float)
+    clock: ClassVar[defaultdict[str, float]] = defaultdict(float)
     label: str
     flops = 0
 
@@ -71,22 +71,23 @@ def report(total_s: float, steps: int, plain_s: float) -> str:
     product_s = sum(Timed.clock.values())
     # What a server with a KV cache would compute: every position once.
     positions = sum(range(PROMPT_TOKENS, PROMPT_TOKENS + OUTPUT_TOKENS))
+    needed = PROMPT_TOKENS + OUTPUT_TOKENS - 1
     lines = [
         "# Where the seed server's time goes",
         "",
-        f"Made by `benchmarks/tiny_llama/profile_seed.py`: one request, {PROMPT_TOKENS} tokens in, {OUTPUT_TOKENS} out, engine only,",
-        "one BLAS thread. Absolute times are this machine's; the shares are what matters.",
+        f"Made by `benchmarks/tiny_llama/profile_seed.py`: one request, {PROMPT_TOKENS} tokens in,",
+        f"{OUTPUT_TOKENS} out, engine only, one BLAS thread.",
+        "Absolute times are this machine's; the shares are what matters.",
         "",
         "| | share | ms per token |",
         "|---|---|---|",
         *(f"| {name} | {t / total_s:.1%} | {t / steps * 1e3:.2f} |" for name, t in rows.items()),
         f"| total | 100 % | {total_s / steps * 1e3:.2f} |",
         "",
-        f"Without the clocks it takes {plain_s / steps * 1e3:.2f} ms per token. The weight products run at "
-        f"{Timed.flops / product_s / 1e9:.0f} GFLOP/s: there is no waste in how",
-        f"they are computed, only in how often. {positions:,} positions are computed where "
-        f"{PROMPT_TOKENS + OUTPUT_TOKENS - 1} would do with a KV cache, {positions / (PROMPT_TOKENS + OUTPUT_TOKENS - 1):.0f} times as many;",
-        "and requests wait for one another. The output head is applied to the last position alone.",
+        f"Without the clocks it takes {plain_s / steps * 1e3:.2f} ms per token. The weight products run at",
+        f"{Timed.flops / product_s / 1e9:.0f} GFLOP/s: what is wasted is not how they are computed but how often.",
+        f"{positions:,} positions are computed where {needed} would do with a KV cache, {positions / needed:.0f} times",
+        "as many; and requests wait for one another. The output head is applied to the last position alone.",
         "",
     ]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from typing import Any, NoReturn
 
 from evaluators.load.endpoint import Endpoint
@@ -98,30 +99,34 @@ class Exchange:
         check_finish(self.request, self._endpoint, self.tokens, self.finish_reason)
 
     def response(self, origin_s: float, cut_s: float) -> Response:
-        """The record of this exchange, times relative to `origin_s`; unfinished ones count as cut off at `cut_s`."""
-        request, censored = self.request, self.end_s is None
+        """The record of this exchange, times relative to `origin_s`.
+
+        What came after `cut_s`, while the client was being stopped, is left out: the exchange then counts as cut off.
+        """
+        request, censored = self.request, self.end_s is None or self.end_s > cut_s
         sent_s = self.sent_s if self.sent_s is not None else cut_s
         scheduled_s = request.scheduled_s if request.scheduled_s is not None else sent_s
-        chunk_s = [round(at - origin_s, 6) for at in self.chunk_s]
+        kept = bisect_right(self.chunk_s, cut_s)
+        chunk_s, chunk_tokens = [round(at - origin_s, 6) for at in self.chunk_s[:kept]], self.chunk_tokens[:kept]
         return Response(
             id=request.id,
             load=request.load,
             purpose=request.purpose,
             prompt_ids=request.prompt_ids,
             max_tokens=request.max_tokens,
-            output_ids=self.output_ids,
+            output_ids=None if self.output_ids is None else self.output_ids[: sum(chunk_tokens)],
             text="".join(self.texts),
             scheduled_s=round(scheduled_s - origin_s, 6),
             sent_s=round(sent_s - origin_s, 6),
             first_s=chunk_s[0] if chunk_s else None,
             last_s=chunk_s[-1] if chunk_s else None,
             chunk_s=chunk_s,
-            chunk_tokens=self.chunk_tokens,
-            finish_reason=self.finish_reason,
+            chunk_tokens=chunk_tokens,
+            finish_reason=None if censored else self.finish_reason,
             counted_by=self.counted_by,
             censored=censored,
-            end_s=round((cut_s if self.end_s is None else self.end_s) - origin_s, 6),
-            failure=self.failure,
+            end_s=round((cut_s if censored or self.end_s is None else self.end_s) - origin_s, 6),
+            failure=None if censored else self.failure,
         )
 
     def _event(self, payload: bytes, now: float) -> None:

@@ -44,7 +44,7 @@ class LoadResult:
     warnings: list[str]
     errors: list[ErrorGroup]
     flags: frozenset[str]
-    """client_bound, unverified_tokens, retokenized, nothing_completed, unsettled: what a reader must know about the numbers."""
+    """What a reader must know: client_bound, unverified_tokens, retokenized, nothing_completed, unsettled."""
 
     @property
     def failed(self) -> int:

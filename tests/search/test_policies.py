@@ -66,6 +66,17 @@ def test_the_barrier_hides_siblings_that_ended() -> None:
         assert proposal.recipe != "cache"
 
 
+def test_a_generation_ends_early_when_its_past_is_exhausted() -> None:
+    config = MoveConfig(operators=(Operator.RECIPE,))
+    policy = BarrierPolicy(RandomPolicy(config, RECIPES), 8)
+    children = [SEED]
+    for number, name in enumerate(("cache", "order", "window"), start=1):
+        children.append(candidate(applied(number, "c000000", name), measured(20 + number, 900), (name,)))
+    proposal = policy.propose(archive(children), (), 4, np.random.default_rng(0))
+    assert proposal is not None
+    assert proposal.parents != ("c000000",)
+
+
 def test_direction_decides_which_parent_is_bred_from() -> None:
     children = [SEED]
     for number, name in enumerate(("cache", "order"), start=1):

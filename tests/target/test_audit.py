@@ -1,4 +1,4 @@
-"""The audit of tiny-llama: honest variants pass its thresholds, each broken one fails them, malformed files are named."""
+"""The audit of tiny-llama: honest variants pass, each broken one fails, malformed files are named."""
 
 from __future__ import annotations
 
@@ -60,7 +60,13 @@ def test_command_line(artifacts: Path, reference: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", '{"prompt_ids": [1]}', '{"prompt_ids": [1], "output_ids": [8192]}', '{"prompt_ids": [1], "output_ids": [true]}']
+    "line",
+    [
+        "{",
+        '{"prompt_ids": [1]}',
+        '{"prompt_ids": [1], "output_ids": [8192]}',
+        '{"prompt_ids": [1], "output_ids": [true]}',
+    ],
 )
 def test_malformed_responses_are_named(artifacts: Path, tmp_path: Path, line: str) -> None:
     responses = tmp_path / "responses.jsonl"
@@ -69,5 +75,7 @@ def test_malformed_responses_are_named(artifacts: Path, tmp_path: Path, line: st
     done = run_script(
         "reference/score.py", "--artifacts", str(artifacts), "--responses", str(responses), "--output", str(output)
     )
-    assert done.returncode == 1 and not output.exists()
-    assert "responses.jsonl:2" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1
+    assert not output.exists()
+    assert "responses.jsonl:2" in done.stderr
+    assert "Traceback" not in done.stderr

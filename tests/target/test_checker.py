@@ -1,4 +1,4 @@
-"""The accuracy checker of tiny-llama: the seed passes, servers broken in one way each fail the check that is meant for it."""
+"""The accuracy checker of tiny-llama: the seed passes, and each broken server fails the check that is meant for it."""
 
 from __future__ import annotations
 
@@ -46,4 +46,5 @@ def test_a_server_that_does_not_answer_fails(tmp_path: Path) -> None:
     from tiny_llama import free_port
 
     code, failed = failed_checks(f"http://127.0.0.1:{free_port()}", tmp_path / "out.json")
-    assert code == 1 and len(failed) == 5
+    assert code == 1
+    assert len(failed) == 5

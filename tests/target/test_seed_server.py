@@ -1,4 +1,4 @@
-"""The seed server: its tokens are the reference's, the official client can talk to it, and it lets go of what has ended."""
+"""The seed server: its tokens are the reference's, the official client can talk to it, and it lets go of what ended."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def greedy_reference(reference: Any, prompt: list[int], tokens: int) -> list[int
 
 def test_committed_vocabulary_is_what_build_makes(artifacts: Path) -> None:
     assert json.loads((artifacts / "vocab.json").read_text(encoding="utf-8")) == VOCAB
-    assert len(VOCAB) == 8192 and len(set(VOCAB[3:])) == 8189
+    assert len(VOCAB) == 8192
+    assert len(set(VOCAB[3:])) == 8189
 
 
 def test_whole_reply_is_the_reference_greedy_continuation(seed_url: str, reference: Any) -> None:
@@ -57,7 +58,8 @@ def test_openai_client_streams_the_same_tokens(client: openai.OpenAI, reference:
     assert ids == greedy_reference(reference, PROMPT, 8)
     assert "".join(c.text for chunk in chunks for c in chunk.choices) == "".join(VOCAB[i] for i in ids)
     assert chunks[-2].choices[0].finish_reason == "length"
-    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 8
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == 8
 
 
 def test_openai_client_chats(client: openai.OpenAI) -> None:
@@ -67,7 +69,8 @@ def test_openai_client_chats(client: openai.OpenAI) -> None:
         model="tiny-llama", messages=messages, max_tokens=4, temperature=0, stream=True
     )
     chunks: list[Any] = list(stream)
-    assert chunks[0].choices[0].delta.role == "assistant" and not chunks[0].choices[0].delta.content
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert not chunks[0].choices[0].delta.content
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == whole.choices[0].message.content
     assert client.models.list().data[0].id == "tiny-llama"
 
@@ -140,7 +143,8 @@ def test_a_client_that_leaves_frees_the_server(seed_url: str) -> None:
     # The 500 tokens would take the seed well over ten seconds, one request at a time.
     start = time.monotonic()
     status, _ = post(seed_url, BASE | {"prompt": PROMPT, "max_tokens": 2})
-    assert status == 200 and time.monotonic() - start < 4
+    assert status == 200
+    assert time.monotonic() - start < 4
 
 
 def test_ends_within_a_second_of_sigterm(artifacts: Path) -> None:
@@ -148,7 +152,9 @@ def test_ends_within_a_second_of_sigterm(artifacts: Path) -> None:
         address = urlsplit(url)
         body = json.dumps(BASE | {"prompt": PROMPT, "max_tokens": 500, "stream": True}).encode()
         with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=10) as connection:
-            connection.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+            connection.sendall(
+                f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            )
             connection.sendall(body)
             assert connection.recv(4096)
             start = time.monotonic()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tiny_llama import TARGET
+
 from evaluators.target import load_target
 from population.genome import parse_genome
-from tiny_llama import TARGET
 
 
 def test_target_is_valid() -> None:

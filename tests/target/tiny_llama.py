@@ -47,7 +47,8 @@ def running_server(folder: Path, artifacts: Path) -> Iterator[tuple[str, subproc
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + READY_TIMEOUT_S
     try:
         while not _healthy(url):
-            assert process.poll() is None and time.monotonic() < deadline, "the server did not become ready"
+            assert process.poll() is None, "the server ended before it was ready"
+            assert time.monotonic() < deadline, "the server did not become ready"
             time.sleep(0.02)
         yield url, process
     finally:

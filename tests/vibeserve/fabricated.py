@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from population.candidate import Operator, Proposal, candidate_id
+from population.candidate import Operator, Proposal
 from population.evaluation import Rejected, Scored, Stage
-from population.events import Ended, Event, Faulted, FinalMeasured, MutationDone, Proposed, Remeasured
-from population.events import RemeasureStarted, RunStarted, Stopped
+from population.events import (
+    Ended,
+    Event,
+    Faulted,
+    FinalMeasured,
+    MutationDone,
+    Proposed,
+    Remeasured,
+    RemeasureStarted,
+    RunStarted,
+    Stopped,
+)
 from population.genome import parse_genome
 from population.ledger import Ledger
 from population.objectives import Direction, Objective
@@ -55,7 +65,9 @@ class FabricatedRun:
         folder = runs_dir / name
         folder.mkdir(parents=True)
         (folder / "run.toml").write_text(config or "seed = 7\n[budget]\nchildren = 25\nwall_time_s = 300\n")
-        run = cls(folder, Ledger.open(folder / "ledger"), Repository.create(folder / "population.git", durable=False), {})
+        run = cls(
+            folder, Ledger.open(folder / "ledger"), Repository.create(folder / "population.git", durable=False), {}
+        )
         run.append(RunStarted(run=name, seed=7, objectives=OBJECTIVES))
         return run
 
@@ -87,7 +99,9 @@ class FabricatedRun:
             self.commits[proposal.id] = commit.sha
             genome = parse_genome({"server.toml": COMPONENT.format(batch=number + 1)})
             self.append(
-                MutationDone(number=number, commit=commit.sha, tree=commit.tree, genome=genome, summary=f"child {number}")
+                MutationDone(
+                    number=number, commit=commit.sha, tree=commit.tree, genome=genome, summary=f"child {number}"
+                )
             )
         if evaluation is not None:
             self.append(Ended(number=number, evaluation=evaluation, elapsed_s=2.5))
@@ -101,7 +115,11 @@ def small_run(runs_dir: Path, name: str = "20260101-000000-small", stopped: str 
     run = FabricatedRun.create(runs_dir, name)
     run.child(0, scored(100, 50), Operator.SEED)
     run.child(1, scored(2310, 40, p99_ttft_ms=90), parents=("c000000",), recipe="kv-cache")
-    run.child(2, Rejected(stage=Stage.AUDIT, reason="max gap 1.2 above 0.5", evidence="token \x1b[31m17"), parents=("c000001",))
+    run.child(
+        2,
+        Rejected(stage=Stage.AUDIT, reason="max gap 1.2 above 0.5", evidence="token \x1b[31m17"),
+        parents=("c000001",),
+    )
     run.child(3, scored(1500, 10), Operator.TUNE, parents=("c000001",), knobs={"server.batch": 4})
     run.child(4, scored(90, 60), parents=("c000000",), recipe="slow")
     run.child(5, Rejected(stage=Stage.DEDUPE, reason="the same tree as c000001"), parents=("c000001",), commits=False)

@@ -34,13 +34,17 @@ class ClosedPipe(io.StringIO):
 
 
 def metric(name: str, value: float, direction: str = "max") -> MetricView:
-    return MetricView(name=name, value=value, low=value * 0.9, high=value * 1.1, n=3, unit="u", direction=direction, gain=2.5)
+    return MetricView(
+        name=name, value=value, low=value * 0.9, high=value * 1.1, n=3, unit="u", direction=direction, gain=2.5
+    )
 
 
 SNAPSHOT = Snapshot(
     run="20260101-quickstart",
     elapsed_s=123.0,
-    slots=(Slot(key="c000012", operator="recipe", parents=("c000003",), label="kv-cache", stage="boot", elapsed_s=7.3),),
+    slots=(
+        Slot(key="c000012", operator="recipe", parents=("c000003",), label="kv-cache", stage="boot", elapsed_s=7.3),
+    ),
     meters=(
         Meter(name="children", used=12, limit=25),
         Meter(name="wall time", used=123.0, limit=300.0, unit="s"),
@@ -112,7 +116,9 @@ def test_a_reader_that_went_away_does_not_end_the_run(display: Display) -> None:
 
 
 def test_a_front_with_intervals_fits_a_narrow_terminal() -> None:
-    row = FrontRow(id="c000001", operator="tune", label="a=1", metrics=tuple(metric(f"m{i}", 10.0**i) for i in range(3)))
+    row = FrontRow(
+        id="c000001", operator="tune", label="a=1", metrics=tuple(metric(f"m{i}", 10.0**i) for i in range(3))
+    )
     text = rendered(front_table([row], above=[("the seed", row)]), width=80)
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "9–11" in text.replace(".0", "") or "9–11.0" in text.replace(" ", "")

@@ -9,12 +9,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from fabricated import FabricatedRun, scored, small_run
 
 from population.candidate import Operator
+from population.errors import UsageError
 from population.evaluation import Rejected, Scored, Stage
 from population.events import EpochStarted, Event, Stopped
-from population.errors import UsageError
+from tests.vibeserve.fabricated import FabricatedRun, scored, small_run
 from vibeserve.commands.output import print_json
 from vibeserve.dossier import dossier
 from vibeserve.lifecycle import RunState, run_state
@@ -53,7 +53,18 @@ def test_the_json_of_a_run_is_strict_and_complete(tmp_path: Path, capsys: pytest
     folder = small_run(tmp_path)
     print_json(to_json(summarise(folder)))
     value = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    wanted = {"run", "elapsed_s", "children", "scored", "rejected", "errors", "seed", "baselines", "hypervolume", "front"}
+    wanted = {
+        "run",
+        "elapsed_s",
+        "children",
+        "scored",
+        "rejected",
+        "errors",
+        "seed",
+        "baselines",
+        "hypervolume",
+        "front",
+    }
     assert wanted <= value.keys()
     assert value["rng_seed"] == 7
     member = value["front"][0]
@@ -149,7 +160,7 @@ def test_candidates_have_short_names(text: str) -> None:
     assert candidate_name(text) == "c000012"
 
 
-@pytest.mark.parametrize("text", ["", "x", "c", "-1", "c0000012345", "1 2", "١٢"])
+@pytest.mark.parametrize("text", ["", "x", "c", "-1", "c12345678", "1 2", "١٢"])
 def test_what_is_no_candidate_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected a candidate"):
         candidate_name(text)

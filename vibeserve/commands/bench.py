@@ -49,8 +49,8 @@ def bench(
     vibeserve bench http://127.0.0.1:8000 --concurrency 16 --duration 10 --json
     """
     from evaluators.load.endpoint import Endpoint
-    from evaluators.load.result import result_json
     from evaluators.load.plan import Seeds
+    from evaluators.load.result import result_json
     from evaluators.load.session import ClientOptions, run_loads
     from evaluators.load.workload import Load, length_range
     from population.errors import ConfigError

@@ -96,20 +96,24 @@ def _display(as_json: bool, quiet: bool) -> Display:
 
 
 def _finish(run_dir: Path, reason: str, as_json: bool) -> None:
-    """The front as a table or as one object; the exit code says whether there is one."""
+    """The front as a table and, last on stdout, as one object; the exit code says whether there is one."""
     from population.errors import BudgetError
-    from vibeserve.commands.output import console, print_json
+    from vibeserve.commands.output import INTERRUPTED, console, print_json
     from vibeserve.report import summarise, to_json
     from vibeserve.tables import print_summary
 
     summary = summarise(run_dir)
-    print_summary(console(as_json), summary)
+    screen = console(as_json)
+    print_summary(screen, summary)
     if as_json:
         print_json(to_json(summary))
     if reason == "interrupted":
-        raise KeyboardInterrupt
-    if not summary.front:
-        raise BudgetError(
-            f"the budget ended the run ({reason}) before any candidate was scored; `vibeserve status {run_dir}` says "
-            "what happened, `vibeserve resume -s budget.children=N` continues"
+        print(f"interrupted; continue with: vibeserve resume {run_dir}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    if not summary.scored:
+        print(
+            f"error: the run ended ({reason}) before any child was scored; `vibeserve watch {run_dir} --once` says what "
+            f"happened, `vibeserve resume {run_dir} -s budget.children=N` continues",
+            file=sys.stderr,
         )
+        raise typer.Exit(BudgetError.exit_code)

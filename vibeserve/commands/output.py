@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 
 def print_json(value: object) -> None:
     """One object on one line of stdout; strict JSON, so infinite and undefined numbers are null."""

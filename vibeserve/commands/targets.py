@@ -46,8 +46,6 @@ def validate(target: TargetArgument, json: JsonOption = False) -> None:
 
     problems = validate_target(target)
     if problems:
-        if json:
-            print_json({"target": target, "valid": False, "problems": problems})
         raise ConfigError(problems)
     found = load_target(target)
     screen = console(json)

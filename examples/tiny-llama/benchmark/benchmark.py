@@ -26,9 +26,7 @@ def measure(url: str, trace_seed: int) -> dict[str, float | None]:
     from evaluators.target import load_target
 
     target = load_target(TARGET)
-    endpoint = Endpoint(
-        url=url, model=target.model.name, prompt_ids=target.prompt_ids, vocab=target.vocabulary() or ()
-    )
+    endpoint = Endpoint(url=url, model=target.model.name, prompt_ids=target.prompt_ids, vocab=target.vocabulary() or ())
     warmup = target.benchmark.warmup_requests
     results = bench(
         endpoint, target.loads, trace_seed=trace_seed, content_seed=secrets.randbits(62), warmup_requests=warmup
