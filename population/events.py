@@ -130,17 +130,6 @@ class FinalMeasured(Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed(Stamped):
-    """What `vibeserve verify` found: a fresh paired measurement of `candidate` against a candidate or baseline."""
-
-    candidate: str
-    against: str
-    figures: Mapping[str, float] = field(default_factory=dict)
-    """E.g. `output_throughput.gain`, `.low`, `.high`, `pairs`."""
-    kind: Literal["claimed"] = "claimed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Faulted(Stamped):
     """The machine failed under task `key` for the `attempt`-th time (1, 2, …); never charged to a candidate."""
 
@@ -171,7 +160,6 @@ Event = (
     | RemeasureStarted
     | Remeasured
     | FinalMeasured
-    | Claimed
     | Faulted
     | Stopped
 )

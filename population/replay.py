@@ -15,7 +15,6 @@ from population.candidate import Candidate, Failure, Proposal, candidate_id
 from population.errors import LedgerError
 from population.evaluation import Evaluation, Rejected, Scored
 from population.events import (
-    Claimed,
     Ended,
     EpochStarted,
     Event,
@@ -50,7 +49,6 @@ class State:
     next_remeasure: int = 0
     finals: dict[tuple[str, int], FinalMeasured] = field(default_factory=dict)
     """(subject, round) → final measurement; a subject is a candidate id or the name of a baseline."""
-    claims: list[Claimed] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
     """Task key → how often the machine has failed under it."""
     epoch: int = 0
@@ -225,10 +223,6 @@ def _final_measured(state: State, event: FinalMeasured) -> None:
     state.evaluate_s += event.elapsed_s
 
 
-def _claimed(state: State, event: Claimed) -> None:
-    state.claims.append(event)
-
-
 def _faulted(state: State, event: Faulted) -> None:
     state.faults[event.key] = max(state.faults.get(event.key, 0), event.attempt)
 
@@ -246,7 +240,6 @@ _APPLY: Mapping[type, Callable[[State, Any], None]] = {
     RemeasureStarted: _remeasure_started,
     Remeasured: _remeasured,
     FinalMeasured: _final_measured,
-    Claimed: _claimed,
     Faulted: _faulted,
     Stopped: _stopped,
 }

@@ -12,7 +12,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    command = ["uv", "pip", "compile", "pyproject.toml", "--extra", "gpu", "--python-version", "3.12", "--no-python-downloads"]
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        "pyproject.toml",
+        "--extra",
+        "gpu",
+        "--python-version",
+        "3.12",
+        "--no-python-downloads",
+    ]
     command += ["--python-platform", "x86_64-manylinux_2_28", "--no-header", "--no-annotate"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     if result.returncode:

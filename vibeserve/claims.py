@@ -67,7 +67,9 @@ def measure_claim(
             nodes.append(evaluated.node)
             if isinstance(evaluated.evaluation, Rejected):
                 verdict = evaluated.evaluation
-                raise RunError(f"{side.name} was rejected at stage '{verdict.stage}' in pair {pair + 1}: {verdict.reason}")
+                raise RunError(
+                    f"{side.name} was rejected at stage '{verdict.stage}' in pair {pair + 1}: {verdict.reason}"
+                )
             results[side.name].append(evaluated.evaluation)
             progress(f"pair {pair + 1}/{pairs}: {side.name} measured in {evaluated.elapsed_s:.1f} s")
     return _claim(sides, results, objectives, tuple(dict.fromkeys(nodes)))
@@ -94,7 +96,10 @@ def _measure(side: Subject, executor: Executor, trace_seed: int, content_seed: i
 
 
 def _claim(
-    sides: tuple[Subject, Subject], results: Mapping[str, list[Scored]], objectives: ObjectiveSet, nodes: tuple[str, ...]
+    sides: tuple[Subject, Subject],
+    results: Mapping[str, list[Scored]],
+    objectives: ObjectiveSet,
+    nodes: tuple[str, ...],
 ) -> Claim:
     gains: dict[str, Estimate] = {}
     measured: dict[str, dict[str, Estimate]] = {side.name: {} for side in sides}

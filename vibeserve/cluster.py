@@ -33,6 +33,7 @@ from vibeserve.workshop import Kit, Workshop
 
 _BOARD_TIMEOUT_S = 0.5
 _CAPACITY_TTL_S = 5.0
+_NODE_LABEL = "ray.io/node-id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,15 +129,24 @@ def resources() -> dict[str, float]:
 
 def capacity(demand: Demand) -> int:
     """Evaluations that fit on the connected cluster at once, summed over nodes that match the labels."""
-    fits = 0
+    return sum(_fits(node, demand) for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def pinned(demand: Demand) -> Demand:
+    """The same demand on one node alone, so that what is compared is measured on one machine."""
     for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if not node["Alive"] or any(node.get("Labels", {}).get(k) != v for k, v in demand.labels.items()):
-            continue
-        has = node["Resources"]
-        by_cpu = int(has.get("CPU", 0) // demand.cpus) if demand.cpus else sys.maxsize
-        by_gpu = int(has.get("GPU", 0) // demand.gpus) if demand.gpus else sys.maxsize
-        fits += min(by_cpu, by_gpu)
-    return fits
+        if _fits(node, demand):
+            return replace(demand, labels={**demand.labels, _NODE_LABEL: node["NodeID"]})
+    return demand
+
+
+def _fits(node: Mapping[str, Any], demand: Demand) -> int:
+    if not node["Alive"] or any(node.get("Labels", {}).get(k) != v for k, v in demand.labels.items()):
+        return 0
+    has = node["Resources"]
+    by_cpu = int(has.get("CPU", 0) // demand.cpus) if demand.cpus else sys.maxsize
+    by_gpu = int(has.get("GPU", 0) // demand.gpus) if demand.gpus else sys.maxsize
+    return min(by_cpu, by_gpu)
 
 
 class RayExecutor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TextIO
 
 
@@ -170,7 +170,8 @@ class LiveDisplay:
         from vibeserve.tables import live_view
 
         if self._alive:
-            self._guarded(lambda: self._live.update(live_view(snapshot)))
+            shown = replace(snapshot, events=())  # they scroll above the table already
+            self._guarded(lambda: self._live.update(live_view(shown)))
 
     def event(self, text: str) -> None:
         if self._alive:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from population.candidate import Proposal, candidate_id
 from population.replay import State
 from population.repository import Repository
+from search import racing
 from vibeserve.executor import ChildTask, Material, MeasureTask
 from vibeserve.rules import Root, Rules
 
@@ -116,8 +117,7 @@ class JobMaker:
         )
 
     def _bar(self) -> tuple[tuple[float, ...], ...]:
-        archive = self._state.archive
-        return tuple(tuple(archive.bounds(i)[1]) for i in archive.front) if self._rules.racing else ()
+        return racing.bar(self._state.archive) if self._rules.racing else ()
 
     def _bundle(self, commits: Sequence[str]) -> bytes:
         """Commits on top of the seed, which every worker has; nothing for the seed itself."""

@@ -52,7 +52,9 @@ class Observer:
         return Snapshot(
             run=self._run,
             elapsed_s=tick.elapsed_s,
-            slots=tuple(_slot(job, str(stages[job.key][0]) if job.key in stages else "queued", s) for job, s in tick.jobs),
+            slots=tuple(
+                _slot(job, str(stages[job.key][0]) if job.key in stages else "queued", s) for job, s in tick.jobs
+            ),
             meters=meters,
             counts={name: count for name, count in counts.items() if count},
             front=self._front,

@@ -12,7 +12,6 @@ from population.candidate import candidate_id
 from population.errors import VibeServeError
 from population.evaluation import Evaluation, Rejected
 from population.events import (
-    Claimed,
     Ended,
     EpochStarted,
     Event,
@@ -133,8 +132,6 @@ def event_text(event: Event) -> str | None:
             return f"{event.candidate} measured again: {verdict}"
         case FinalMeasured():
             return f"{event.subject} measured on the held-out trace: {_verdict(event.evaluation)}"
-        case Claimed():
-            return f"{event.candidate} verified against {event.against}"
         case Faulted():
             return f"{event.key}: the machine failed (attempt {event.attempt}): {event.reason}"
         case Stopped():

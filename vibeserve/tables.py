@@ -90,6 +90,8 @@ def front_table(
 
 
 def _made_by(row: FrontRow) -> str:
+    if row.operator == row.label or not (row.label or row.parents):
+        return row.operator
     return clean(f"{row.operator}: {row.label}" if row.label else f"{row.operator} of {' + '.join(row.parents)}")
 
 

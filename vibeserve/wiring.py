@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from evaluators.evaluator import Evaluator
@@ -16,15 +17,16 @@ from evaluators.pipeline import LocalEvaluator
 from evaluators.target import Target, load_target
 from population.candidate import Operator, Proposal, candidate_id
 from population.disk import Disk
-from population.errors import ConfigError, RunError
+from population.errors import ConfigError, RunError, UsageError
 from population.evaluation import Rejected
 from population.events import RunStarted
 from population.genome import parse_genome
-from population.ledger import Ledger
+from population.ledger import Ledger, read_events
 from population.recipe import Recipe
 from population.replay import State
 from population.repository import Repository
 from vibeserve import __version__
+from vibeserve.claims import Claim, Subject, measure_claim
 from vibeserve.config import Config
 from vibeserve.config_text import to_toml
 from vibeserve.display import Display
@@ -76,12 +78,55 @@ def resume(run_dir: Path, overrides: Sequence[str], display: Display, parts: Par
     return _drive(run_dir, load_run_config(run_dir, overrides), display, parts or Parts())
 
 
+def verify(run_dir: Path, candidate: str, against: str, pairs: int, progress: Callable[[str], None]) -> Claim:
+    """Measure `candidate` against another candidate or a baseline in fresh pairs; the claim is kept in claims/.
+
+    Raises:
+        UsageError: the run has no such candidate or baseline.
+        RunError: a side was rejected while it was measured.
+    """
+    config, target = load_run_config(run_dir), load_target(run_dir / "target")
+    state = State.replay(read_events(run_dir / "ledger"))
+    _require_same(state, run_dir, target)
+    repository = Repository.open(run_dir / "population.git")
+    rules = _rules(run_dir, config, target, repository)
+    kit = _kit(run_dir, target, load_recipes(run_dir / "skills"), repository, rules, LocalEvaluator())
+    sides = tuple(_side(name, state, rules, repository) for name in (candidate, against))
+    executor = _executor(config, kit, target, alone=True)
+    try:
+        claim = measure_claim(
+            (sides[0], sides[1]), executor, target.objectives, rules.trace_seed("held-out"), pairs, progress
+        )
+    finally:
+        executor.close()
+    folder = run_dir / "claims"
+    folder.mkdir(exist_ok=True)
+    name = f"{candidate}-{against}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    (folder / name).write_text(json.dumps(asdict(claim), indent=1) + "\n", encoding="utf-8")
+    return claim
+
+
+def _side(name: str, state: State, rules: Rules, repository: Repository) -> Subject:
+    root = rules.root.commit
+    if name in state.archive.candidates:
+        commit = state.archive.candidates[name].commit
+    elif name in rules.baselines:
+        commit = rules.baselines[name].commit
+    else:
+        known = ", ".join(rules.baselines) or "none"
+        raise UsageError(f"expected a candidate of the run (c000012) or a baseline ({known}), got '{name}'")
+    bundle = repository.bundle(commit, have=[root]) if commit != root else b""
+    return Subject(name=name, commit=commit, bundle=bundle)
+
+
 # --- preparing a run folder -------------------------------------------------------------------------------------------
 
 
 def _prepare(config: Config) -> Path:
     if config.target is None:
-        raise ConfigError("expected a target folder, got none: name one (`vibeserve run examples/tiny-llama`) or a preset")
+        raise ConfigError(
+            "expected a target folder, got none: name one (`vibeserve run examples/tiny-llama`) or a preset"
+        )
     target = load_target(config.target)
     recipes = load_recipes(config.skills.dir)
     if target.seed is None:
@@ -151,7 +196,9 @@ def _fingerprint(run_dir: Path, target: Target) -> dict[str, str]:
 
 def _seed(config: Config) -> int:
     if config.seed is None:
-        raise RunError("expected a 'seed' in run.toml, found none; restore the line, the ledger's first record has it too")
+        raise RunError(
+            "expected a 'seed' in run.toml, found none; restore the line, the ledger's first record has it too"
+        )
     return config.seed
 
 
@@ -193,7 +240,8 @@ def _require_same(state: State, run_dir: Path, target: Target) -> None:
     changed = fingerprint_difference(state.started.fingerprint, _fingerprint(run_dir, target))
     if changed:
         raise RunError(
-            f"{run_dir}: expected the target and skills this run was started with, but they differ: " + "; ".join(changed)
+            f"{run_dir}: expected the target and skills this run was started with, but they differ: "
+            + "; ".join(changed)
             + ". Restore them, or start a new run: measurements before and after would not be comparable"
         )
 
@@ -242,7 +290,8 @@ def _kit(
     )
 
 
-def _executor(config: Config, kit: Kit, target: Target) -> Executor:
+def _executor(config: Config, kit: Kit, target: Target, alone: bool = False) -> Executor:
+    """`alone`: one evaluation at a time, all on one node."""
     if config.cluster.executor == "inline":
         from vibeserve.inline import InlineExecutor
 
@@ -254,5 +303,6 @@ def _executor(config: Config, kit: Kit, target: Target) -> Executor:
     if target.resources.accelerator_type:
         labels.setdefault("ray.io/accelerator-type", target.resources.accelerator_type)
     demand = cluster.Demand(cpus=target.resources.cpus, gpus=target.resources.num_gpus, labels=labels)
+    if alone:
+        return cluster.RayExecutor(kit, cluster.pinned(demand), 1)
     return cluster.RayExecutor(kit, demand, config.cluster.evaluate_slots)
-

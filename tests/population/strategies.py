@@ -62,7 +62,6 @@ EVENT = st.one_of(
     st.builds(ev.RemeasureStarted, index=COUNT, candidate=TEXT),
     st.builds(ev.Remeasured, index=COUNT, candidate=TEXT, evaluation=st.none() | EVALUATION, elapsed_s=SECONDS),
     st.builds(ev.FinalMeasured, subject=TEXT, evaluation=EVALUATION, round=COUNT),
-    st.builds(ev.Claimed, candidate=TEXT, against=TEXT, figures=texts(NUMBER)),
     st.builds(ev.Faulted, key=TEXT, reason=TEXT, attempt=COUNT),
     st.builds(ev.Stopped, reason=TEXT, elapsed_s=SECONDS, disclosed=texts(TEXT)),
 )

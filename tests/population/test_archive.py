@@ -16,7 +16,6 @@ from population.candidate import Candidate, Failure, Operator, Proposal
 from population.errors import LedgerError, RunError
 from population.evaluation import Rejected, Scored, Stage
 from population.events import (
-    Claimed,
     Ended,
     EpochStarted,
     Event,
@@ -227,7 +226,7 @@ def picture(state: State) -> object:
         dict(archive.children), dict(archive.trees), archive.scored, archive.front,
         {i: (archive.estimates(i), archive.costs(i).tolist()) for i in archive.scored},
         state.pending, state.mutated, state.next_number, state.remeasuring, state.next_remeasure, state.finals,
-        state.claims, state.faults, state.epoch, state.stopped, state.elapsed_s, state.evaluate_s,
+        state.faults, state.epoch, state.stopped, state.elapsed_s, state.evaluate_s,
     )  # fmt: skip
 
 
@@ -253,7 +252,6 @@ def test_a_state_knows_what_to_go_on_with() -> None:
             RemeasureStarted(index=0, candidate="c000000"),
             Faulted(key="c000001", reason="r", attempt=2),
             FinalMeasured(subject="sequential-kv", round=1, evaluation=scored(1.0, 1.0)),
-            Claimed(candidate="c000000", against="seed", figures={"gain": 1.0}),
         ]
     )
     assert sorted(state.pending) == [1, 2] and sorted(state.mutated) == [1]

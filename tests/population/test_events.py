@@ -13,7 +13,7 @@ from hypothesis import given
 
 from population.candidate import Operator, Proposal
 from population.evaluation import Rejected, Scored, Stage
-from population.events import Claimed, Ended, Event, Proposed, Stopped, decode, encode
+from population.events import Ended, Event, Proposed, Stopped, decode, encode
 from tests.population.strategies import EVENT
 
 
@@ -44,7 +44,7 @@ def test_infinity_is_the_string_inf() -> None:
 
 def test_nan_is_refused_on_the_way_in() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        encode(Claimed(candidate="c000001", against="c000000", figures={"gain": math.nan}))
+        encode(Stopped(reason="x", elapsed_s=math.nan))
 
 
 def test_a_hostile_candidates_text_cannot_break_the_record() -> None:

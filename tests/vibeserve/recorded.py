@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from evaluators.evaluator import EvaluationTask, Lease
+from evaluators.fingerprint import digest
+from population.candidate import Operator
 from population.evaluation import Evaluation, Rejected, Scored, Stage
 from population.genome import parse_genome
-from vibeserve.layers import Sources, load_config
+from population.repository import Repository
 from vibeserve.config import Config
+from vibeserve.layers import Sources, load_config
+from vibeserve.mutators import RecipeMutator, TuneMutator
+from vibeserve.recipes import load_recipes
+from vibeserve.workshop import Kit, pack
 
 TOY = Path(__file__).resolve().parent.parent / "toy_target"
 
@@ -65,3 +72,20 @@ def toy_config(runs_dir: Path, *overrides: str, executor: str = "inline") -> Con
     flags: dict[str, tuple[object, str]] = {"target": (str(TOY), "test"), "runs_dir": (str(runs_dir), "test")}
     defaults = (f"skills.dir={TOY / 'skills'}", f"cluster.executor={executor}", "seed=7", "evaluation.final_repeats=0")
     return load_config(Sources(overrides=(*defaults, *overrides), flags=flags))
+
+
+def toy_kit(folder: Path, evaluator: RecordedEvaluator) -> Kit:
+    """What workers need for children of the toy target."""
+    repository = Repository.create(folder / "hub.git")
+    seed = repository.commit_tree(TOY / "seed", parents=(), message="seed", number=0)
+    recipes = load_recipes(TOY / "skills")
+    return Kit(
+        run=f"test-{secrets.token_hex(4)}",
+        target_tar=pack(TOY),
+        target_digest=digest(TOY),
+        seed_bundle=repository.bundle(seed.sha, have=()),
+        seed_commit=seed.sha,
+        mutators={Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()},
+        evaluator=evaluator,
+        cpus=1,
+    )

@@ -1,13 +1,13 @@
 """Invariants of the whole loop, on the toy target with recorded measurements and real commits.
 
-    I1  child numbers are contiguous, and each proposal ends exactly once
-    I2  every candidate's commit is in the repository under its ref, with the recorded tree, before its record
-    I3  no tree is evaluated twice
-    I4  the state is the replay of the ledger
-    I5  parents are scored candidates that ended before their child was proposed
-    I6  the front is the noise-aware front of everything scored
-    I7  budgets are kept
-    I8  a crash at any record, then a resume, gives the population of an undisturbed run and repeats at most one stage
+I1  child numbers are contiguous, and each proposal ends exactly once
+I2  every candidate's commit is in the repository under its ref, with the recorded tree, before its record
+I3  no tree is evaluated twice
+I4  the state is the replay of the ledger
+I5  parents are scored candidates that ended before their child was proposed
+I6  the front is the noise-aware front of everything scored
+I7  budgets are kept
+I8  a crash at any record, then a resume, gives the population of an undisturbed run and repeats at most one stage
 """
 
 from __future__ import annotations
@@ -217,8 +217,11 @@ def test_a_rejected_seed_is_an_error_with_the_cause(tmp_path: Path) -> None:
 
 def test_an_internal_error_is_one_childs_problem(tmp_path: Path) -> None:
     run_dir = start(tmp_path, "budget.children=6", parts=Parts(evaluator=RecordedEvaluator(explode=True)))
-    reasons = [c.evaluation.reason for c in State.replay(events_of(run_dir)).archive.children.values()
-               if isinstance(c.evaluation, Rejected)]
+    reasons = [
+        c.evaluation.reason
+        for c in State.replay(events_of(run_dir)).archive.children.values()
+        if isinstance(c.evaluation, Rejected)
+    ]
     assert any("ZeroDivisionError" in reason for reason in reasons)
 
 
@@ -242,6 +245,8 @@ def test_files_of_a_child_are_kept(undisturbed: Path) -> None:
 
 
 def test_ledger_is_strict_json(undisturbed: Path) -> None:
-    lines = [line for path in sorted((undisturbed / "ledger").glob("*.jsonl")) for line in path.read_text().splitlines()]
+    lines = [
+        line for path in sorted((undisturbed / "ledger").glob("*.jsonl")) for line in path.read_text().splitlines()
+    ]
     kinds = [json.loads(line)["event"]["kind"] for line in lines]
     assert kinds[:3] == ["epoch_started", "run_started", "proposed"]

@@ -112,8 +112,8 @@ def _finish(run_dir: Path, reason: str, as_json: bool) -> None:
         raise typer.Exit(INTERRUPTED)
     if not summary.scored:
         print(
-            f"error: the run ended ({reason}) before any child was scored; `vibeserve watch {run_dir} --once` says what "
-            f"happened, `vibeserve resume {run_dir} -s budget.children=N` continues",
+            f"error: the run ended ({reason}) before any child was scored; `vibeserve watch {run_dir} --once` says "
+            f"what happened, `vibeserve resume {run_dir} -s budget.children=N` continues",
             file=sys.stderr,
         )
         raise typer.Exit(BudgetError.exit_code)

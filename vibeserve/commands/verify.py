@@ -20,7 +20,7 @@ def verify(
     """Measure CANDIDATE against another server, freshly and in pairs, and say how many times better it is.
 
     The search selects by few repeats, so its best numbers are partly luck; a claim is measured anew, on the held-out
-    trace, in ABBA order, and goes into the run's ledger.
+    trace, in ABBA order, and is kept in the run's claims folder.
     """
     from rich.table import Table
 

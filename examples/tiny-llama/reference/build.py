@@ -8,7 +8,7 @@ and nothing ever repeats, so that speculation has nothing to hit. Hence
 - norm weights are U(0.5, 1.5), and q, k, v have a gain of 1.6: attention is peaked and context decides;
 - *planted phrases*: tokens are grouped into short cycles, and the head column of each token's successor contains the
   token's own embedding direction. A phrase goes round until the context's contribution outbids it and another phrase
-  starts. docs/recipes.md and benchmarks/tiny_llama/calibration.md state the measured hit rate.
+  starts. benchmarks/tiny_llama/calibration.md states the measured hit rate.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-KNOBS = {name: knob["value"] for name, knob in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["knob"].items()}
+KNOBS = {
+    name: knob["value"] for name, knob in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["knob"].items()
+}
 STEP_S = 0.001
 ONE_AT_A_TIME = threading.Lock()
 
@@ -57,7 +59,9 @@ class Handler(BaseHTTPRequestHandler):
         self._chunk(b"")
 
     def _event(self, event: dict[str, Any]) -> None:
-        self._chunk(b"data: " + json.dumps({"object": "text_completion", "model": "my-model", **event}).encode() + b"\n\n")
+        self._chunk(
+            b"data: " + json.dumps({"object": "text_completion", "model": "my-model", **event}).encode() + b"\n\n"
+        )
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
