@@ -15,7 +15,7 @@ class Lease:
     """The part of one machine that an evaluation may use, exclusively, until it returns."""
 
     cpus: tuple[int, ...]
-    """Logical CPU numbers; the server is pinned to all but the last, the client to the last, when there are two or more."""
+    """Logical CPUs; with two or more, the client is pinned to the last and the server to the others."""
     gpus: tuple[str, ...] = ()
     """Device indices or UUIDs for CUDA_VISIBLE_DEVICES."""
     scratch: Path
@@ -32,16 +32,16 @@ class EvaluationTask:
     target: Path
     """The run's snapshot of the target."""
     trace_seed: int
-    """Fixes arrival times, lengths and sharing: one value for all evaluations of a run, another for the held-out trace."""
+    """Fixes arrival times, lengths and sharing: one value for a run, another for its held-out trace."""
     content_seed: int
     """Draws the prompts' contents: fresh for every evaluation, never shown to the candidate."""
     bar: tuple[tuple[float, ...], ...] = ()
-    """Pessimistic costs (log, minimised) of the front: once the optimistic costs of this candidate are dominated by one of
-    them, further repeats are skipped (racing). Empty: never skip."""
+    """Pessimistic costs (log, minimised) of the front: once the optimistic costs of this candidate are dominated by one
+    of them, further repeats are skipped (racing). Empty: never skip."""
     repeats: int | None = None
     """Overrides the target's `[benchmark] repeats`."""
     judged: bool = True
-    """False for a re-measurement: the tree has passed checker and diff inspection before; boot, benchmark and audit still run."""
+    """False for a re-measurement: the tree has passed the checker before; boot, benchmark and audit still run."""
     profile: bool = False
     output: Path | None = None
     """Folder for server log, checker and benchmark output (children/<id>/); None keeps nothing."""
