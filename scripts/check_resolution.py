@@ -1,4 +1,4 @@
-"""Proves that the `gpu` extra resolves to the vLLM it was written for; resolvers have gone back years without a word."""
+"""Proves that the `gpu` extra resolves to the vLLM it was written for; resolvers have silently gone back years."""
 
 from __future__ import annotations
 

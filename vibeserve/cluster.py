@@ -1,8 +1,8 @@
 """The one door to Ray: decides how tasks become Ray tasks, which resources they hold, and which deaths are faults.
 
-Two pools. A mutation holds no evaluation resources (an LLM may think for minutes); an evaluation holds the target's CPUs
-and GPUs. The two are chained by reference, so a child takes its GPU the moment its tree exists. Nothing is retried by Ray:
-the driver decides that, by the kind of death.
+Two pools. A mutation holds no evaluation resources (an LLM may think for minutes); an evaluation holds the target's
+CPUs and GPUs. The two are chained by reference, so a child takes its GPU the moment its tree exists. Nothing is retried
+by Ray: the driver decides that, by the kind of death.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def connect(address: str | None) -> None:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray_errors.RayError) as error:
         raise InfrastructureError(
-            f"expected a Ray cluster at {address or 'this machine'}, got: {str(error).strip() or type(error).__name__}. "
+            f"expected a Ray cluster at {address or 'this machine'}: {str(error).strip() or type(error).__name__}. "
             "Check `ray status`; with token authentication export RAY_AUTH_MODE=token on both sides; "
             "-s cluster.executor=inline runs without Ray, one child at a time"
         ) from error
@@ -162,8 +162,8 @@ class RayExecutor:
         self._capacity, self._counted_at = capacity(demand), time.monotonic()
         if self._capacity == 0:
             raise InfrastructureError(
-                f"expected a node with {demand.cpus} CPUs, {demand.gpus} GPUs and labels {dict(demand.labels)}, the cluster "
-                f"has {resources()}; add such a node, or change [resources] of the target or cluster.labels"
+                f"expected a node with {demand.cpus} CPUs, {demand.gpus} GPUs and labels {dict(demand.labels)}, but "
+                f"the cluster has {resources()}; add such a node, or change [resources] of the target or cluster.labels"
             )
         self._kit = ray.put(kit)
         self._board: Any = ray.remote(num_cpus=0, max_restarts=3)(_Board).remote()

@@ -30,10 +30,6 @@ class BudgetConfig(Section):
     """Seconds of search, summed over resumes; preparing and the final re-measurement come on top."""
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
     """GPU-hours leased to evaluations."""
-    llm_tokens: Positive | None = None
-    """Input and output tokens of all LLM calls together."""
-    llm_dollars: Annotated[float, Field(gt=0)] | None = None
-    """Price of all LLM calls; a model without a known price counts as unknown and stops the run, never as free."""
 
 
 class ClusterConfig(Section):
@@ -45,8 +41,6 @@ class ClusterConfig(Section):
     """Ray cluster, e.g. `auto` or `ray://head:10001`. None: start a local Ray for this run."""
     evaluate_slots: Positive | None = None
     """Evaluations at once. None: as many as the cluster's resources hold of the target's `[resources]`."""
-    mutate_slots: Positive | None = None
-    """Mutations at once. None: one per evaluate slot and one more."""
     queue_depth: Count = 0
     """Children beyond the evaluate slots that may be in flight, so that a mutated one waits before each evaluator.
     Worth 1 or more where mutating takes long; each one is proposed without the results of those before it."""
@@ -59,6 +53,8 @@ class EvaluationConfig(Section):
 
     repeats: Positive | None = None
     """Benchmark repeats of one evaluation. None: as the target says."""
+    trace_seed: Count | None = None
+    """Seed of arrival times, lengths and sharing during the search. None: from `seed`. Set it to compare runs."""
     racing: bool = True
     """Stop measuring a child as soon as it can no longer be non-dominated."""
     remeasure: bool = True

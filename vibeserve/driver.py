@@ -53,6 +53,8 @@ class Records:
     state: State
     repository: Repository
     children: Path
+    stop_marker: Path
+    """A file that asks the driver to drain, for those who cannot send it a signal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +180,10 @@ class Driver:
     def _require_scored_seed(self) -> None:
         seed = self._state.archive.children[0].evaluation
         if isinstance(seed, Rejected):
+            folder = self._records.children / candidate_id(0)
             raise RunError(
-                f"expected a seed server that passes the target's own checks, but it was rejected at stage '{seed.stage}': "
-                f"{seed.reason}. See {self._records.children / candidate_id(0)}\n{seed.evidence[-2000:]}"
+                "expected a seed server that passes the target's own checks, but it was rejected at stage "
+                f"'{seed.stage}': {seed.reason}. See {folder}\n{seed.evidence[-2000:]}"
             )
 
     def _remeasure_one(self) -> None:
@@ -214,6 +217,9 @@ class Driver:
 
     def _pump(self) -> None:
         """Wait a moment for completions and record them."""
+        if self._records.stop_marker.exists():
+            self._records.stop_marker.unlink(missing_ok=True)
+            self._interrupts += 1
         self._waiting = True
         try:
             completions = self._executor.wait(_TICK_S)

@@ -22,7 +22,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildTask:
-    """One child: mutate, then judge and benchmark. `material` is None for a tree that exists already (resume, re-measure)."""
+    """One child: mutate, then judge and benchmark. `material` is None for a tree that exists already (resume)."""
 
     proposal: Proposal
     material: Material | None

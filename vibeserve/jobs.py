@@ -91,7 +91,7 @@ class JobMaker:
         return RemeasureJob(index=index, candidate=candidate, task=self._measure(f"r{index:06d}", "search", commit))
 
     def finals(self) -> list[FinalJob]:
-        """What is still to be measured on the held-out trace: seed, baselines and front, in turn and back again (ABBA)."""
+        """What is still to be measured on the held-out trace: seed, baselines and front, in turn and back (ABBA)."""
         seed = candidate_id(0)
         subjects: dict[str, Root | str] = {seed: self._rules.root, **self._rules.baselines}
         subjects |= {i: self._state.archive.candidates[i].commit for i in self._state.archive.front if i != seed}

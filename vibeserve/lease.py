@@ -1,7 +1,7 @@
 """Decides which CPUs and which scratch folder an evaluation owns on its machine while it runs.
 
-Ray counts CPUs but does not say which; two evaluations pinned to the same core would measure each other. A lock file per
-logical CPU, held for the length of the lease, keeps evaluations apart, also those of different runs on one machine.
+Ray counts CPUs but does not say which; two evaluations pinned to the same core would measure each other. A lock file
+per logical CPU, held for the length of the lease, keeps evaluations apart, also those of different runs.
 """
 
 from __future__ import annotations

@@ -41,10 +41,14 @@ class Rules:
     repeats: int | None = None
     """Benchmark repeats per evaluation; None: as the target says."""
     final_repeats: int = 1
+    pinned_trace_seed: int | None = None
+    """Seed of the search's trace, so that runs can be compared with each other; None: drawn from `seed`."""
     profile: bool = False
 
     def trace_seed(self, trace: str) -> int:
         """Seed of arrival times, lengths and sharing of a trace, `search` or `held-out`."""
+        if self.pinned_trace_seed is not None and trace == "search":
+            return self.pinned_trace_seed
         return int.from_bytes(hashlib.sha256(f"{self.seed}:{trace}".encode()).digest()[:6])
 
     def content_seed(self, key: str) -> int:

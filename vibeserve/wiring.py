@@ -37,6 +37,7 @@ from vibeserve.mutators import Mutator, RecipeMutator, TuneMutator
 from vibeserve.observer import Observer
 from vibeserve.recipes import load_recipes
 from vibeserve.rules import Root, Rules
+from vibeserve.runs import STOP_MARKER
 from vibeserve.workshop import Kit, Workshop, pack
 
 
@@ -124,15 +125,13 @@ def _side(name: str, state: State, rules: Rules, repository: Repository) -> Subj
 
 def _prepare(config: Config) -> Path:
     if config.target is None:
-        raise ConfigError(
-            "expected a target folder, got none: name one (`vibeserve run examples/tiny-llama`) or a preset"
-        )
+        raise ConfigError("expected a target folder, got none: `vibeserve run examples/tiny-llama`, or name a preset")
     target = load_target(config.target)
     recipes = load_recipes(config.skills.dir)
     if target.seed is None:
         raise ConfigError(
-            f"{target.folder}: expected a seed/ folder with the first server; writing one from the reference needs an LLM "
-            "agent, which this version does not have"
+            f"{target.folder}: expected a seed/ folder with the first server; writing one from the reference needs an "
+            "LLM agent, which this version does not have"
         )
     run_dir = _new_folder(config.runs_dir, config.name or target.name)
     snapshot(target, run_dir / "target")
@@ -215,7 +214,13 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
         _require_same(state, run_dir, target)
         repository = Repository.open(run_dir / "population.git")
         rules = _rules(run_dir, config, target, repository)
-        records = Records(ledger=ledger, state=state, repository=repository, children=run_dir / "children")
+        records = Records(
+            ledger=ledger,
+            state=state,
+            repository=repository,
+            children=run_dir / "children",
+            stop_marker=run_dir / STOP_MARKER,
+        )
         executor = _executor(config, _kit(run_dir, target, recipes, repository, rules, parts.evaluator), target)
         observer = Observer(run_dir.name, rules, state, executor, display)
         try:
@@ -265,6 +270,7 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
         remeasure=config.evaluation.remeasure,
         repeats=config.evaluation.repeats,
         final_repeats=config.evaluation.final_repeats,
+        pinned_trace_seed=config.evaluation.trace_seed,
         profile=config.evaluation.profile,
     )
 

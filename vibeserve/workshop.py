@@ -166,7 +166,7 @@ class Workshop:
         )
 
     def _unpack_target(self) -> Path:
-        """The target's snapshot on this machine; unpacked beside its place and renamed, so that it is never half there."""
+        """The target's snapshot on this machine; unpacked beside its place and renamed, so never half there."""
         place = self._kit.cache / f"target-{self._kit.target_digest[:12]}"
         if place.is_dir():
             return place

@@ -1,10 +1,10 @@
-"""Measures a grid of the quickstart's recipes and knobs, point by point, and writes it as a table for `benchmarks.search`.
+"""Measures a grid of the quickstart's recipes and knobs, point by point, as a table for `benchmarks.search`.
 
     python -m benchmarks.quickstart.grid OUT.json [--only TEXT] [--repeats N]
 
 The table is what the search's hypervolume is compared with, and the ground on which policies are simulated. Points are
-measured in a shuffled order, so that a drift of the machine does not look like an effect of a recipe. A file that exists
-is continued: points that it holds are not measured again.
+measured in a shuffled order, so that a drift of the machine does not look like an effect of a recipe. A file that
+exists is continued: points that it holds are not measured again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recorded measurements: an evaluator that answers from a tree's knobs and the content seed, so that runs can be repeated."""
+"""Recorded measurements: an evaluator that answers from a tree's knobs and the content seed, for repeatable runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOY = Path(__file__).resolve().parent.parent / "toy_target"
 
 @dataclass(frozen=True)
 class RecordedEvaluator:
-    """Throughput, TTFT and TPOT as closed forms of the toy server's knobs, with 2 % noise drawn from the content seed."""
+    """Throughput, TTFT and TPOT as closed forms of the toy server's knobs, with 2 % noise by the content seed."""
 
     delay_s: float = 0.0
     die_once: Path | None = None

@@ -1,0 +1,140 @@
+"""Runs the quickstart once per seed, as a user would, and writes what came out: results.json and results.md.
+
+    python -m benchmarks.quickstart.run [--seeds 1 2 3 4 5] [--grid benchmarks/quickstart/grid.json]
+
+Gains come from the final measurements on the held-out trace, which no candidate was selected by; the share of the grid's
+hypervolume comes from the search's own trace, pinned to the one that the grid was measured on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quickstart.grid import TRACE_SEED
+from benchmarks.search.table import Table, load_table
+from population.candidate import candidate_id
+from population.ledger import read_events
+from population.replay import State
+from search.indicators import hypervolume
+
+HERE = Path(__file__).resolve().parent
+THROUGHPUT = "output_throughput"
+
+
+def run(seed: int, runs_dir: Path) -> tuple[dict[str, Any], float]:
+    """The object that `vibeserve run --json` prints last, and the wall seconds of the whole command."""
+    command = [sys.executable, "-m", "vibeserve", "run", "--preset", "quickstart", "--seed", str(seed), "--json"]
+    command += ["--runs-dir", str(runs_dir), "-s", f"evaluation.trace_seed={TRACE_SEED}"]
+    started = time.monotonic()
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=1200)
+    return json.loads(result.stdout.splitlines()[-1]), time.monotonic() - started
+
+
+def figures(summary: dict[str, Any], wall_s: float, table: Table) -> dict[str, Any]:
+    """Everything the table of results shows of one run."""
+    run_dir = Path(summary["run_dir"])
+    events = list(read_events(run_dir / "ledger"))
+    state = State.replay(events)
+    archive = state.archive
+    finals = {**summary["baselines"], **summary["held_out"]}
+    members = [name for name in summary["held_out"] if name != candidate_id(0)]
+    best = max(members, key=lambda name: float(finals[name][THROUGHPUT]["value"]))
+    grid = np.array([table.true_costs(row) for row in table.rows])
+    reference = table.true_costs(table.seed)
+    share = hypervolume(archive.costs_of(archive.front), reference) / hypervolume(grid, reference)
+    used_s = state.mutate_s + state.evaluate_s
+    ended = [e for e in events if e.kind in ("ended", "proposed")]
+    return {
+        "seed": summary["rng_seed"],
+        "children": summary["children"],
+        "search_s": round(ended[-1].time_s - ended[0].time_s, 1),
+        "wall_s": round(wall_s, 1),
+        "overhead": round(1 - used_s / wall_s, 4),
+        "evaluation_s": round(median(c.cost_s for c in archive.candidates.values()), 2),
+        "scored": summary["scored"],
+        "rejected": summary["rejected"],
+        "front": len(archive.front),
+        "hypervolume_share": round(float(share), 3),
+        "best": {"id": best, "throughput": finals[best][THROUGHPUT]},
+        "seed_throughput": finals[candidate_id(0)][THROUGHPUT],
+        "baseline_throughput": finals["sequential-kv"][THROUGHPUT],
+        "over_seed": round(finals[best][THROUGHPUT]["value"] / finals[candidate_id(0)][THROUGHPUT]["value"], 2),
+        "over_sequential_kv": round(
+            finals[best][THROUGHPUT]["value"] / finals["sequential-kv"][THROUGHPUT]["value"], 2
+        ),
+        "members": {name: {o: m["value"] for o, m in finals[name].items()} for name in members},
+    }
+
+
+COLUMNS = {
+    "over_seed": ("throughput over the seed server", "×"),
+    "over_sequential_kv": ("over sequential with a KV cache", "×"),
+    "front": ("front members", ""),
+    "hypervolume_share": ("share of the grid's hypervolume", ""),
+    "children": ("children", ""),
+    "search_s": ("search", " s"),
+    "wall_s": ("whole command", " s"),
+    "overhead": ("our overhead", ""),
+    "evaluation_s": ("one evaluation", " s"),
+}
+
+
+def markdown(rows: list[dict[str, Any]], machine: str) -> str:
+    """The table of every seed, with medians."""
+    lines = [
+        "# Quickstart: what five minutes on two cores find",
+        "",
+        "Made by `python -m benchmarks.quickstart.run` (all values *measured*; raw: results.json). Throughputs are from the",
+        "final measurements on the held-out trace, which no candidate was selected by. " + machine,
+        "",
+        "| seed | " + " | ".join(title for title, _ in COLUMNS.values()) + " |",
+        "|---|" + "---|" * len(COLUMNS),
+    ]
+    for row in rows:
+        lines.append(f"| {row['seed']} | " + " | ".join(f"{row[k]}{unit}" for k, (_, unit) in COLUMNS.items()) + " |")
+    middle = {k: median(float(row[k]) for row in rows) for k in COLUMNS}
+    lines.append("| **median** | " + " | ".join(f"{middle[k]:.4g}{unit}" for k, (_, unit) in COLUMNS.items()) + " |")
+    lines += [
+        "",
+        "Front members on the held-out trace:",
+        "",
+        "| seed | member | tok/s | TTFT ms | TPOT ms |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        for name, values in row["members"].items():
+            cells = " | ".join(f"{value:.4g}" for value in values.values())
+            lines.append(f"| {row['seed']} | {name} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--grid", type=Path, default=HERE / "grid.json")
+    parser.add_argument("--runs-dir", type=Path, default=None)
+    parser.add_argument("--machine", default="", help="a sentence about the machine for results.md")
+    arguments = parser.parse_args()
+    table = load_table(arguments.grid)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in arguments.seeds:
+            summary, wall_s = run(seed, arguments.runs_dir or Path(scratch))
+            rows.append(figures(summary, wall_s, table))
+            print(json.dumps(rows[-1]), flush=True)
+            (HERE / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            (HERE / "results.md").write_text(markdown(rows, arguments.machine), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
