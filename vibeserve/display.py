@@ -32,11 +32,11 @@ class Meter:
     """What has been used of one budget; `limit` None is unlimited, `used` None is unknown (never 0)."""
 
     name: str
-    """`children`, `wall time`, `gpu hours`, `llm tokens`, `llm dollars`."""
+    """`children`, `wall time`, `gpu hours`."""
     used: float | None
     limit: float | None
     unit: str = ""
-    """`s`, `h`, `$` or nothing."""
+    """`s`, `h` or nothing."""
 
     @property
     def share(self) -> float | None:

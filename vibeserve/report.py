@@ -116,6 +116,39 @@ def candidate_row(archive: Archive, member: str, summaries: Mapping[int, str] | 
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A reporting unit: so many children in order of their number, whether or not the search waits for them."""
+
+    number: int
+    children: int
+    scored: int
+    hypervolume: float
+    """At its end, in log space with the reference point at the seed."""
+
+
+def generations(archive: Archive, size: int) -> tuple[Generation, ...]:
+    """Progress of a run by generations of `size` children; empty without a scored seed."""
+    from search.indicators import generation, hypervolume_history
+
+    if SEED not in archive.scored:
+        return ()
+    volumes = dict(hypervolume_history(archive, archive.costs(SEED)))
+    members: dict[int, list[int]] = {}
+    for number in sorted(n for n in volumes if n > 0):
+        members.setdefault(generation(number, size), []).append(number)
+    scored = frozenset(archive.scored)
+    return tuple(
+        Generation(
+            number=index,
+            children=len(numbers),
+            scored=sum(candidate_id(n) in scored for n in numbers),
+            hypervolume=volumes[numbers[-1]],
+        )
+        for index, numbers in sorted(members.items())
+    )
+
+
 def seed_row(archive: Archive) -> FrontRow | None:
     """The seed's row; None until it is scored."""
     return candidate_row(archive, SEED) if SEED in archive.scored else None

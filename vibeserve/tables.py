@@ -16,7 +16,7 @@ from rich.text import Text
 from vibeserve.display import FrontRow, Meter, MetricView, Slot, Snapshot
 
 if TYPE_CHECKING:
-    from vibeserve.report import Summary
+    from vibeserve.report import Generation, Summary
 
 SEED_ID = "c000000"
 _BAR_WIDTH = 24
@@ -47,8 +47,15 @@ def gain(ratio: float | None) -> str:
     return f"{number(ratio) if ratio >= 10 or not math.isfinite(ratio) else f'{ratio:.2f}'}×"
 
 
+def generations_line(generations: Sequence[Generation]) -> str:
+    """`hypervolume by generation: 7.17, 19.9, 30.5`; empty before the first child."""
+    if not generations:
+        return ""
+    return "hypervolume by generation: " + ", ".join(number(g.hypervolume) for g in generations)
+
+
 def meter_text(meter: Meter) -> str:
-    """`children 12/25`, `wall time 2m 10s/5m 00s`, `llm tokens 9,310`."""
+    """`children 12/25`, `wall time 2m 10s/5m 00s`."""
 
     def shown(amount: float | None) -> str:
         if amount is None:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.quickstart.run [--seeds 1 2 3 4 5] [--grid benchmarks/quickstart/grid.json]
 
-Gains come from the final measurements on the held-out trace, which no candidate was selected by; the share of the grid's
-hypervolume comes from the search's own trace, pinned to the one that the grid was measured on.
+Gains come from the final measurements on the held-out trace, which no candidate was selected by; the share of the
+grid's hypervolume comes from the search's own trace, pinned to the one that the grid was measured on.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from population.replay import State
 from population.repository import Repository
 from tests.vibeserve.recorded import RecordedEvaluator, toy_config
 from vibeserve.display import SilentDisplay
+from vibeserve.report import generations
 from vibeserve.wiring import Parts, resume, run
 
 CHILDREN = 12
@@ -250,3 +251,13 @@ def test_ledger_is_strict_json(undisturbed: Path) -> None:
     ]
     kinds = [json.loads(line)["event"]["kind"] for line in lines]
     assert kinds[:3] == ["epoch_started", "run_started", "proposed"]
+
+
+@pytest.mark.parametrize("policy", ["evolve", "nsga2", "random"])
+def test_generations_with_a_barrier(tmp_path: Path, policy: str) -> None:
+    run_dir = start(tmp_path, "budget.children=6", "search.barrier=true", "search.generation_size=3",
+                    f"search.policy={policy}")  # fmt: skip
+    archive = State.replay(events_of(run_dir)).archive
+    progress = generations(archive, 3)
+    assert [g.children for g in progress] == [3, 3]
+    assert progress[0].hypervolume <= progress[1].hypervolume

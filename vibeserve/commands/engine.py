@@ -25,6 +25,7 @@ def run(
     runs_dir: RunsDirOption = None,
     name: Annotated[str | None, typer.Option("--name", help="Last part of the run folder's name.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")] = None,
+    barrier: Annotated[bool, typer.Option("--barrier", help="Classic generations instead of steady state.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show config and resources; run nothing.")] = False,
     quiet: _QuietOption = False,
     json: JsonOption = False,
@@ -39,6 +40,8 @@ def run(
     flags: dict[str, tuple[object, str]] = {k: v for k, v in given.items() if v[0] is not None}
     if seed is not None:
         flags["seed"] = (seed, "--seed")
+    if barrier:
+        flags["search.barrier"] = (True, "--barrier")
     resolved = load_config(Sources(preset=preset, files=config or (), overrides=override or (), flags=flags))
     _require_target(resolved)
     if dry_run:

@@ -44,21 +44,29 @@ def ls(runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
 
 
 def status(run: RunArgument = None, runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
-    """One screen about a run: what is in flight, budgets, front."""
-    from vibeserve.commands.output import console, print_json
-    from vibeserve.progress import follow
-    from vibeserve.report import to_json
-    from vibeserve.runs import find_run
-    from vibeserve.tables import live_view
+    """One screen about a run: what is in flight, budgets, front, progress by generation."""
+    from dataclasses import asdict
 
-    summary, snapshot = follow(find_run(run, runs_dir))
+    from vibeserve.commands.output import console, print_json
+    from vibeserve.layers import load_run_config
+    from vibeserve.progress import follow_events
+    from vibeserve.report import generations, read_run, to_json
+    from vibeserve.runs import find_run
+    from vibeserve.tables import generations_line, live_view
+
+    run_dir = find_run(run, runs_dir)
+    events, state = read_run(run_dir)
+    summary, snapshot = follow_events(run_dir, events, state)
+    progress = generations(state.archive, load_run_config(run_dir).search.generation_size)
     screen = console(json)
     screen.print(f"{summary.state}" + (f" ({summary.stopped_because})" if summary.stopped_because else ""))
     screen.print(live_view(snapshot))
+    screen.print(generations_line(progress), soft_wrap=True)
     if json:
         in_flight = [{"key": s.key, "operator": s.operator, "stage": s.stage} for s in snapshot.slots]
+        by_generation = [asdict(generation) for generation in progress]
         budgets = [{"name": m.name, "used": m.used, "limit": m.limit} for m in snapshot.meters]
-        print_json({**to_json(summary), "in_flight": in_flight, "budgets": budgets})
+        print_json({**to_json(summary), "in_flight": in_flight, "budgets": budgets, "generations": by_generation})
 
 
 def watch(
