@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -319,3 +320,10 @@ def test_ten_thousand_candidates_stay_cheap() -> None:
         archive.add(candidate(number, scored(throughput, ttft_ms)))
         _ = archive.front
     assert time.process_time() - began < 5.0
+
+
+def test_a_disturbed_evaluation_gets_a_wider_interval() -> None:
+    calm, disturbed = scored(100.0, 5.0), replace(scored(100.0, 5.0), flags=("noisy",))
+    low, high = archive_of(calm).bounds("c000000")
+    wide_low, wide_high = archive_of(disturbed).bounds("c000000")
+    assert wide_high - wide_low == pytest.approx(2 * (high - low))
