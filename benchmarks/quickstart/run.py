@@ -94,8 +94,8 @@ def markdown(rows: list[dict[str, Any]], machine: str) -> str:
     lines = [
         "# Quickstart: what five minutes on two cores find",
         "",
-        "Made by `python -m benchmarks.quickstart.run` (all values *measured*; raw: results.json). Throughputs are from",
-        "the final measurements on the held-out trace, which no candidate was selected by. " + machine,
+        "Made by `python -m benchmarks.quickstart.run` (all values *measured*; raw: results.json). Throughputs come",
+        "from the final measurements on the held-out trace, which no candidate was selected by. " + machine,
         "",
         "| seed | " + " | ".join(title for title, _ in COLUMNS.values()) + " |",
         "|---|" + "---|" * len(COLUMNS),
