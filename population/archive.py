@@ -17,7 +17,6 @@ from population.evaluation import Evaluation, Rejected, Scored, Stage
 from population.objectives import FloatArray, ObjectiveSet, objective_samples
 from population.statistics import Estimate, estimate
 
-
 NOISY = "noisy"
 """Flag of an evaluation that others disturbed although it was repeated."""
 NOISY_FACTOR = 2.0
