@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from population import dominance
 from population.archive import Archive
+from population.dominance import Points
 from search.survival import FloatArray, finite
 
 
@@ -21,12 +23,13 @@ def bar(archive: Archive) -> tuple[tuple[float, ...], ...]:
 
 
 def most_doubtful(archive: Archive, pending: Sequence[str], max_repeats: int) -> str | None:
-    """The front member whose measurement is least sure in relation to its margins; None when all are sure enough.
+    """The member or contender that is least sure in relation to its margins; None when all are sure enough.
 
     Doubt of a member in one objective = half width of its interval over the distance to its nearest front neighbour in
     that objective: above 1 the two cannot be told apart. Members with `max_repeats` samples are left alone.
     """
-    members = [m for m in archive.front if m not in pending and _repeats(archive, m) < max_repeats]
+    wanted = (*archive.front, *contenders(archive))
+    members = [m for m in wanted if m not in pending and _repeats(archive, m) < max_repeats]
     if not members:
         return None
     front_NM = np.array([archive.costs(m) for m in archive.front])
@@ -34,6 +37,20 @@ def most_doubtful(archive: Archive, pending: Sequence[str], max_repeats: int) ->
     fewest = min(_repeats(archive, m) for m in members)
     starved = [d for d in doubts if -d[1] == fewest]
     return max(starved)[2]
+
+
+def contenders(archive: Archive) -> tuple[str, ...]:
+    """Who would be on the front if every interval were half as wide, and is not: more measurements may prove them."""
+    ids = archive.scored
+    if not ids:
+        return ()
+    costs_NM = archive.costs_of(ids)
+    bounds = [archive.bounds(i) for i in ids]
+    low_NM, high_NM = np.array([low for low, _ in bounds]), np.array([high for _, high in bounds])
+    with np.errstate(invalid="ignore"):
+        halved = Points(costs_NM, (costs_NM + low_NM) / 2, (costs_NM + high_NM) / 2)
+    front = set(archive.front)
+    return tuple(ids[row] for row in dominance.front(halved) if ids[row] not in front)
 
 
 def _repeats(archive: Archive, member: str) -> int:

@@ -129,7 +129,8 @@ def resources() -> dict[str, float]:
 
 def capacity(demand: Demand) -> int:
     """Evaluations that fit on the connected cluster at once, summed over nodes that match the labels."""
-    return sum(_fits(node, demand) for node in ray.nodes())  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return sum(_fits(node, demand) for node in nodes)
 
 
 def pinned(demand: Demand) -> Demand:

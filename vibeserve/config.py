@@ -58,7 +58,8 @@ class EvaluationConfig(Section):
     racing: bool = True
     """Stop measuring a child as soon as it can no longer be non-dominated."""
     remeasure: bool = True
-    """Measure uncertain members of the front once more while slots are idle."""
+    """Measure uncertain members of the front, and contenders, once more while slots are idle: while children in flight
+    leave some free, and from the last child until the wall time is over (where there is a limit)."""
     final_repeats: Count = 1
     """Fresh measurements of every front member at the end, on the held-out trace. 0: none."""
     profile: bool = True

@@ -137,15 +137,21 @@ class Driver:
             reason = "interrupted" if self._interrupts else self._budget_reason()
             if reason is None and not self._propose():
                 reason = "nothing left to propose"
+            if reason is not None and not self._interrupts:
+                self._use_time_left()
             if reason is not None and not self._jobs:
                 return reason
             self._pump()
 
     def _budget_reason(self) -> str | None:
-        """Which budget is used up; a child that could not end within the wall time is not begun."""
-        rules, state = self._rules, self._state
-        if rules.children is not None and state.next_number > rules.children:
+        """Which budget is used up."""
+        if self._rules.children is not None and self._state.next_number > self._rules.children:
             return "budget: children"
+        return self._time_reason()
+
+    def _time_reason(self) -> str | None:
+        """Which budget of time is used up; a child that could not end within the wall time is not begun."""
+        rules, state = self._rules, self._state
         if rules.wall_time_s is not None and self.elapsed_s + state.mean_cost_s > rules.wall_time_s:
             return "budget: wall time"
         if rules.gpu_hours is not None and self.gpu_hours >= rules.gpu_hours:
@@ -186,14 +192,25 @@ class Driver:
                 f"'{seed.stage}': {seed.reason}. See {folder}\n{seed.evidence[-2000:]}"
             )
 
-    def _remeasure_one(self) -> None:
+    def _use_time_left(self) -> None:
+        """No more children, but a wall time that is not over: measure the front and its contenders once more."""
+        if self._rules.wall_time_s is None or not self._rules.remeasure or not self._state.archive.scored:
+            return
+        while len(self._jobs) < self._executor.evaluate_slots and self._time_reason() is None:
+            if not self._remeasure_one():
+                break
+
+    def _remeasure_one(self) -> bool:
+        """Whether there was something worth measuring once more."""
         index = self._state.next_remeasure
         rng = np.random.default_rng([self._rules.seed, 1, index])
         busy = tuple(self._state.remeasuring.values())
         candidate = self._policy.remeasure(self._state.archive, busy, rng)
-        if candidate is not None:
-            self._append(RemeasureStarted(index=index, candidate=candidate))
-            self._submit(self._make.remeasure(index, candidate))
+        if candidate is None:
+            return False
+        self._append(RemeasureStarted(index=index, candidate=candidate))
+        self._submit(self._make.remeasure(index, candidate))
+        return True
 
     def _finals(self, reason: str) -> str:
         for job in self._make.finals():

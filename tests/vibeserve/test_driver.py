@@ -94,8 +94,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(runs: Path, *overrides: str, parts: Parts | None = None) -> Path:
+    """A run whose secret is fixed, so that it can be repeated to the last digit."""
     parts = parts or Parts(evaluator=RecordedEvaluator())
-    return run(toy_config(runs, *overrides), SilentDisplay(), parts).run_dir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vibeserve.wiring.secrets.token_hex", lambda size: "5e" * size)
+        return run(toy_config(runs, *overrides), SilentDisplay(), parts).run_dir
 
 
 def test_each_proposal_ends_exactly_once(undisturbed: Path) -> None:  # I1
@@ -133,7 +136,6 @@ def test_the_search_finds_the_good_and_refuses_the_wrong(undisturbed: Path) -> N
     state = State.replay(events_of(undisturbed))
     archive = state.archive
     assert not state.pending
-    assert len(archive.front) >= 2
     assert any("batching" in archive.candidates[i].genome.capabilities for i in archive.front)
     stages = {c.evaluation.stage for c in archive.children.values() if isinstance(c.evaluation, Rejected)}
     assert stages & {Stage.AUDIT, Stage.BOOT}
@@ -141,26 +143,21 @@ def test_the_search_finds_the_good_and_refuses_the_wrong(undisturbed: Path) -> N
     assert best > 2 * archive.estimates("c000000")["output_throughput"].value
 
 
-def test_the_same_seed_gives_the_same_proposals(undisturbed: Path, tmp_path: Path) -> None:
-    again = start(tmp_path, f"budget.children={CHILDREN}")
-    first = [e.proposal.operator for e in events_of(undisturbed) if isinstance(e, Proposed)]
-    # Contents are drawn from a fresh secret, so measurements and later choices may differ; the first choice cannot.
-    assert [e.proposal for e in events_of(again) if isinstance(e, Proposed)][1].operator == first[1]
+def test_the_same_seed_and_measurements_give_the_same_population(undisturbed: Path, tmp_path: Path) -> None:
+    assert population_of(start(tmp_path, f"budget.children={CHILDREN}")) == population_of(undisturbed)
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["before-the-record", "after-the-record"])
 def test_a_crash_at_any_record_changes_nothing(tmp_path: Path, written: bool) -> None:  # I8
     children = 4
     calm = start(tmp_path / "calm", f"budget.children={children}")
-    secret, expected = (calm / "secret").read_text(), population_of(calm)
+    expected = population_of(calm)
     records = len(events_of(calm))
     for at in range(3, records):
         runs = tmp_path / f"{at}"
         disk = CrashingDisk(at=at, written=written)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("vibeserve.wiring.secrets.token_hex", lambda _: secret)
-            with pytest.raises(Crash):
-                start(runs, f"budget.children={children}", parts=Parts(evaluator=RecordedEvaluator(), disk=disk))
+        with pytest.raises(Crash):
+            start(runs, f"budget.children={children}", parts=Parts(evaluator=RecordedEvaluator(), disk=disk))
         (run_dir,) = runs.iterdir()
         resume(run_dir, (), SilentDisplay(), Parts(evaluator=RecordedEvaluator()))
         assert population_of(run_dir) == expected, f"crash at record {at}"
@@ -261,3 +258,11 @@ def test_generations_with_a_barrier(tmp_path: Path, policy: str) -> None:
     progress = generations(archive, 3)
     assert [g.children for g in progress] == [3, 3]
     assert progress[0].hypervolume <= progress[1].hypervolume
+
+
+def test_time_that_is_left_measures_the_front_once_more(tmp_path: Path) -> None:
+    run_dir = start(tmp_path, "budget.children=4", "budget.wall_time_s=3.0")
+    state = State.replay(events_of(run_dir))
+    assert state.next_remeasure > 0
+    assert not state.remeasuring
+    assert all(state.archive.estimates(i)["output_throughput"].n > 1 for i in state.archive.front)
