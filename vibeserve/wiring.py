@@ -40,7 +40,9 @@ from vibeserve.rules import Root, Rules
 from vibeserve.runs import STOP_MARKER
 from vibeserve.workshop import Kit, Workshop, pack
 
-_TIER_C = "isolation: tier C (clean environment, rlimits, process-tree kill), fit only for servers made of your own seed and skills"
+_TIER_C = (
+    "isolation: tier C (clean environment, process-tree kill, rlimits), for servers of your own seed and skills only"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
