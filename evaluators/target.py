@@ -149,7 +149,7 @@ def _read(folder: Path, problems: list[str]) -> Target | None:
         baselines=tables.baseline,
     )
     problems += _command_problems(target, settings) + _model_problems(target, settings)
-    problems += [] if objectives is None else _objective_problems(target, folder / "objectives.toml")
+    problems += _objective_problems(target, folder / "objectives.toml")
     return target
 
 
@@ -266,7 +266,10 @@ def _model_problems(target: Target, settings: Path) -> list[str]:
             return [f"{where} 'vocab': expected a JSON list of strings in {target.folder / target.model.vocab}"]
         size = len(vocabulary)
     if target.model.prompt_ids is None:
-        return [f"{where} 'prompt_ids' or 'vocab' is required with [[load]]"] if target.loads and size is None else []
+        ours = bool(target.loads) or target.audit is not None  # either way our client draws prompts
+        return (
+            [f"{where} 'prompt_ids' or 'vocab' is required with [[load]] or [audit]"] if ours and size is None else []
+        )
     low, high = target.model.prompt_ids
     if low > high or (size is not None and high >= size):
         return [f"{where} 'prompt_ids': expected low <= high < {size or 'vocabulary size'}, got [{low}, {high}]"]
@@ -281,7 +284,9 @@ def _objective_problems(target: Target, path: Path) -> list[str]:
         problems += [
             f"{where}: no [[load]] is called '{n}'{did_you_mean(n, names)}" for n in objective.loads if n not in names
         ]
-        metric = objective.name.partition("@")[0]
+        metric, _, load = objective.name.partition("@")
+        if load and target.measured_by_client and load not in names:
+            problems.append(f"{where}: no [[load]] is called '{load}'{did_you_mean(load, names)}")
         if target.measured_by_client and metric not in CLIENT_METRICS:
             problems.append(f"{where}: our client measures no such metric{did_you_mean(metric, CLIENT_METRICS)}")
         if not objective.loads and len(names) > 1 and "@" not in objective.name:

@@ -23,6 +23,11 @@ NOISY_FACTOR = 2.0
 """How many times the declared noise such an evaluation is taken to have: its interval is wider by as much at n = 1."""
 
 
+def noise_factor(evaluations: Iterable[Scored]) -> float:
+    """What the declared noise of pooled evaluations is multiplied with."""
+    return NOISY_FACTOR if any(NOISY in evaluation.flags for evaluation in evaluations) else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Standing:
     """What the pooled samples of one scored candidate amount to; arrays (M,) are read-only."""
@@ -190,7 +195,7 @@ class Archive:
     def _weigh(self, candidate: str) -> _Standing:
         scored = [e for e in self._evaluations[candidate] if isinstance(e, Scored)]
         samples = {o.name: tuple(v for e in scored for v in objective_samples(o, e.samples)) for o in self.objectives}
-        wider = NOISY_FACTOR if any(NOISY in e.flags for e in scored) else 1.0
+        wider = noise_factor(scored)
         estimates = {o.name: estimate(samples[o.name], wider * o.relative_noise) for o in self.objectives}
         costs, (low, high) = self.objectives.costs(estimates), self.objectives.cost_bounds(estimates)
         for array in (costs, low, high):

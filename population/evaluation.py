@@ -18,8 +18,8 @@ class Stage(StrEnum):
     SMOKE = "smoke"
     CHECKER = "checker"
     BENCHMARK = "benchmark"
-    AUDIT = "audit"
     PROFILE = "profile"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

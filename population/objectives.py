@@ -131,7 +131,13 @@ def load_objectives(path: Path) -> ObjectiveSet:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    problems: list[str] = []
+    unknown = [key for key in data if key not in ("objective", "pareto")]
+    problems = [f"{path}: unknown table '{key}'; expected [[objective]] and [pareto]" for key in unknown]
+    pareto = data.get("pareto", {})
+    if isinstance(pareto, dict):
+        problems += [
+            f"{path}: [pareto]: unknown key '{k}'; expected relative_noise" for k in pareto if k != "relative_noise"
+        ]
     default_noise = _noise(data.get("pareto", {}), f"{path}: [pareto]", 0.05, problems)
     entries = data.get("objective", [])
     if not isinstance(entries, list) or not entries:

@@ -219,6 +219,8 @@ def _remeasured(state: State, event: Remeasured) -> None:
 
 
 def _final_measured(state: State, event: FinalMeasured) -> None:
+    if isinstance(event.evaluation, Rejected) and event.subject in state.archive.scored:
+        state.archive.remeasure(event.subject, event.evaluation)  # it is not proven accurate: off the front for good
     state.finals[event.subject, event.round] = event
     state.evaluate_s += event.elapsed_s
 

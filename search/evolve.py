@@ -28,7 +28,7 @@ from search.surrogate import SurrogateConfig, sample
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvolveConfig:
-    """Of the default policy. Defaults were chosen with benchmarks/search/table.py."""
+    """Of the default policy. Defaults were chosen with benchmarks/search/simulate.py."""
 
     frontier_bias: float = 0.7
     """Probability 0..1 that a parent comes from the front."""

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from population.archive import noise_factor
 from population.errors import InfrastructureError, RunError
 from population.evaluation import Rejected, Scored
 from population.objectives import Direction, ObjectiveSet, objective_samples
@@ -106,7 +107,8 @@ def _claim(
     for objective in objectives:
         values = [[v for r in results[s.name] for v in objective_samples(objective, r.samples)] for s in sides]
         for side, samples in zip(sides, values, strict=True):
-            measured[side.name][objective.name] = estimate(samples, objective.relative_noise)
+            wider = noise_factor(results[side.name])
+            measured[side.name][objective.name] = estimate(samples, wider * objective.relative_noise)
         better, worse = values if objective.direction is Direction.MAX else values[::-1]
         gains[objective.name] = paired_ratio(better, worse)
     flags = tuple(sorted({flag for scored in results.values() for result in scored for flag in result.flags}))

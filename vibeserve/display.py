@@ -16,7 +16,7 @@ class Slot:
     """One child or re-measurement in flight."""
 
     key: str
-    """`c000012`, `r000003` (re-measurement) or `f000002` (final, held-out)."""
+    """`c000012`, `r000003` (re-measurement) or `f-c000012-0` (final, held-out)."""
     operator: str
     """`recipe`, `tune`, `merge`, … or `remeasure`, `final`."""
     parents: tuple[str, ...] = ()

@@ -106,7 +106,9 @@ class Driver:
         finally:
             self._executor.close()
             if not self._records.ledger.failed:
-                self._append(Stopped(reason=reason, elapsed_s=self.elapsed_s))
+                over = reason not in ("interrupted", "failed")
+                secret = {"secret": self._rules.secret.decode("ascii")} if over else {}
+                self._append(Stopped(reason=reason, elapsed_s=self.elapsed_s, disclosed=secret))
         return reason
 
     @property

@@ -34,7 +34,7 @@ class MeasureTask:
     """The evaluation half of a child, or a re-measurement by itself. `bundle`/`commit` are None until mutated."""
 
     key: str
-    """Unique among tasks in flight: `c000123`, `r000007` (re-measurement), `f000003` (final, held-out)."""
+    """Unique among tasks in flight: `c000123`, `r000007` (re-measurement), `f-c000012-0` (final, held-out)."""
     trace_seed: int
     content_seed: int
     bar: tuple[tuple[float, ...], ...] = ()

@@ -50,8 +50,7 @@ def export_candidate(reference: Reference, folder: Path) -> Exported:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         Repository.open(reference.run_dir / "population.git").export(found.commit, folder / "server")
-        if target.artifacts is not None:
-            shutil.copytree(target.folder / "reference", folder / "reference")
+        shutil.copytree(target.folder / "reference", folder / "reference")
         _write_script(folder, target)
         (folder / "README.md").write_text(_readme(reference, archive, target), encoding="utf-8")
     except OSError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from population.archive import Archive
+from population.archive import Archive, noise_factor
 from population.candidate import Proposal, candidate_id
 from population.evaluation import Rejected, Scored
 from population.events import Event
@@ -198,7 +198,8 @@ def _finals(state: State) -> dict[str, FrontRow]:
 
 def _pool(objectives: Sequence[Objective], scored: Sequence[Scored]) -> dict[str, Estimate]:
     samples = {o.name: [v for s in scored for v in objective_samples(o, s.samples)] for o in objectives}
-    return {o.name: estimate(samples[o.name], o.relative_noise) for o in objectives}
+    wider = noise_factor(scored)
+    return {o.name: estimate(samples[o.name], wider * o.relative_noise) for o in objectives}
 
 
 def _views(

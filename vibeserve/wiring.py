@@ -40,6 +40,10 @@ from vibeserve.rules import Root, Rules
 from vibeserve.runs import STOP_MARKER
 from vibeserve.workshop import Kit, Workshop, pack
 
+_TIER_C = (
+    "isolation: tier C (clean environment, process-tree kill, rlimits), for servers of your own seed and skills only"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
@@ -88,7 +92,7 @@ def verify(run_dir: Path, candidate: str, against: str, pairs: int, progress: Ca
     """
     config, target = load_run_config(run_dir), load_target(run_dir / "target")
     state = State.replay(read_events(run_dir / "ledger"))
-    _require_same(state, run_dir, target)
+    _require_same(state, run_dir, config, target)
     repository = Repository.open(run_dir / "population.git")
     rules = _rules(run_dir, config, target, repository)
     kit = _kit(run_dir, target, load_recipes(run_dir / "skills"), repository, rules, LocalEvaluator())
@@ -189,8 +193,16 @@ def _commit_baseline(
     repository.set_baseline(name, root.commit)
 
 
-def _fingerprint(run_dir: Path, target: Target) -> dict[str, str]:
-    return {**fingerprint(target), "skills": digest(run_dir / "skills"), "vibeserve": __version__}
+def _fingerprint(run_dir: Path, config: Config, target: Target) -> dict[str, str]:
+    """What must not change between measurements that are compared."""
+    return {
+        **fingerprint(target),
+        "skills": digest(run_dir / "skills"),
+        "vibeserve": __version__,
+        "seed": str(config.seed),
+        "evaluation.trace_seed": str(config.evaluation.trace_seed),
+        "evaluation.repeats": str(config.evaluation.repeats),
+    }
 
 
 def _seed(config: Config) -> int:
@@ -211,7 +223,7 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
         state = State.replay(ledger.events())
         if state.started is None:
             state.apply(ledger.append(_start_of(run_dir, config, target)))
-        _require_same(state, run_dir, target)
+        _require_same(state, run_dir, config, target)
         repository = Repository.open(run_dir / "population.git")
         rules = _rules(run_dir, config, target, repository)
         records = Records(
@@ -222,12 +234,12 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
             stop_marker=run_dir / STOP_MARKER,
         )
         executor = _executor(config, _kit(run_dir, target, recipes, repository, rules, parts.evaluator), target)
+        display.event(_TIER_C)
         observer = Observer(run_dir.name, rules, state, executor, display)
         try:
             reason = Driver(rules, records, config.search.build(recipes), executor, observer).run()
         finally:
             display.close()
-    (run_dir / "secret").chmod(0o644)  # the run is over: disclosed, so that anyone can draw the same prompts
     return RunResult(run_dir=run_dir, stopped_because=reason)
 
 
@@ -236,16 +248,16 @@ def _start_of(run_dir: Path, config: Config, target: Target) -> RunStarted:
         run=run_dir.name,
         seed=_seed(config),
         objectives=tuple(target.objectives),
-        fingerprint=_fingerprint(run_dir, target),
+        fingerprint=_fingerprint(run_dir, config, target),
     )
 
 
-def _require_same(state: State, run_dir: Path, target: Target) -> None:
+def _require_same(state: State, run_dir: Path, config: Config, target: Target) -> None:
     assert state.started is not None
-    changed = fingerprint_difference(state.started.fingerprint, _fingerprint(run_dir, target))
+    changed = fingerprint_difference(state.started.fingerprint, _fingerprint(run_dir, config, target))
     if changed:
         raise RunError(
-            f"{run_dir}: expected the target and skills this run was started with, but they differ: "
+            f"{run_dir}: expected the target, skills and seeds this run was started with, but they differ: "
             + "; ".join(changed)
             + ". Restore them, or start a new run: measurements before and after would not be comparable"
         )

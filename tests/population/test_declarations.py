@@ -203,3 +203,11 @@ def test_a_recipe_applies_where_it_can(changes: dict[str, object], expected: boo
     genome = parse_genome({"scheduler.toml": SCHEDULER})
     recipe = Recipe(**{"name": "r", "summary": "s", "components": {"scheduler": 1}, **changes})  # type: ignore[arg-type]
     assert recipe.applies(genome) is expected
+
+
+def test_unknown_tables_of_objectives_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "objectives.toml"
+    path.write_text('[objectives]\n[pareto]\nnoise = 0.1\n[[objective]]\nname = "x"\ndirection = "max"\n')
+    with pytest.raises(ConfigError) as caught:
+        load_objectives(path)
+    assert len(caught.value.problems) == 2

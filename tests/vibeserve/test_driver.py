@@ -204,6 +204,33 @@ def test_a_changed_target_is_refused(undisturbed: Path, tmp_path: Path) -> None:
         resume(run_dir, (), SilentDisplay(), Parts(evaluator=RecordedEvaluator()))
 
 
+@pytest.mark.parametrize("override", ["seed=8", "evaluation.trace_seed=1", "evaluation.repeats=3"])
+def test_a_resume_that_would_measure_something_else_is_refused(tmp_path: Path, override: str) -> None:
+    run_dir = start(tmp_path, "budget.children=1")
+    with pytest.raises(RunError, match=override.partition("=")[0]):
+        resume(run_dir, (override,), SilentDisplay(), Parts(evaluator=RecordedEvaluator()))
+
+
+def test_a_front_member_that_fails_its_final_measurement_leaves_the_front(tmp_path: Path) -> None:
+    class Flaky(RecordedEvaluator):
+        def evaluate(self, task, lease, progress):  # type: ignore[no-untyped-def]
+            if task.candidate.startswith("f-c0000") and not task.candidate.startswith("f-c000000"):
+                return Rejected(stage=Stage.AUDIT, reason="other tokens this time")
+            return super().evaluate(task, lease, progress)
+
+    run_dir = start(tmp_path, "budget.children=4", "evaluation.final_repeats=1", parts=Parts(evaluator=Flaky()))
+    state = State.replay(events_of(run_dir))
+    failed = {subject for (subject, _), final in state.finals.items() if isinstance(final.evaluation, Rejected)}
+    assert failed
+    assert not failed & set(state.archive.front)
+
+
+def test_the_secret_is_disclosed_when_the_run_is_over(undisturbed: Path) -> None:
+    last = events_of(undisturbed)[-1]
+    assert isinstance(last, Stopped)
+    assert last.disclosed == {"secret": (undisturbed / "secret").read_text()}
+
+
 def test_a_rejected_seed_is_an_error_with_the_cause(tmp_path: Path) -> None:
     class Refusing(RecordedEvaluator):
         def evaluate(self, task, lease, progress):  # type: ignore[no-untyped-def]
