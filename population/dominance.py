@@ -72,7 +72,8 @@ def ranking(points: Points) -> npt.NDArray[np.intp]:
     costs = points.costs_NM
     with np.errstate(invalid="ignore"):
         totals = np.where(np.isposinf(costs).any(axis=1), np.inf, costs.sum(axis=1))
-    return np.lexsort((*costs.T[::-1], totals))
+    order: npt.NDArray[np.intp] = np.lexsort((*costs.T[::-1], totals))
+    return order
 
 
 def dominated_by(point: Points, others: Points) -> BoolArray:
