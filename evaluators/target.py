@@ -149,7 +149,9 @@ def _read(folder: Path, problems: list[str]) -> Target | None:
         baselines=tables.baseline,
     )
     problems += _command_problems(target, settings) + _model_problems(target, settings)
-    problems += _objective_problems(target, folder / "objectives.toml")
+    declared = folder / "objectives.toml"
+    if objectives is not None or not declared.exists():  # the defaults in place of a malformed file explain nothing
+        problems += _objective_problems(target, declared)
     return target
 
 

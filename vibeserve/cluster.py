@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import logging
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from vibeserve.workshop import Kit, Workshop
 
 _BOARD_TIMEOUT_S = 0.5
 _CAPACITY_TTL_S = 5.0
+_LISTENER_TIMEOUT_S = 5.0
 _NODE_LABEL = "ray.io/node-id"
 
 
@@ -107,6 +109,7 @@ def connect(address: str | None) -> None:
     if address is None:
         options |= {"address": "local", "include_dashboard": False}
     else:
+        _require_listener(address)
         options |= {"address": address}
         if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # `ray job submit` has shipped the checkout already
             checkout = Path(__file__).resolve().parent.parent
@@ -117,6 +120,24 @@ def connect(address: str | None) -> None:
         raise InfrastructureError(
             f"expected a Ray cluster at {address or 'this machine'}: {str(error).strip() or type(error).__name__}. "
             "Check `ray status`; with token authentication export RAY_AUTH_MODE=token on both sides; "
+            "-s cluster.executor=inline runs without Ray, one child at a time"
+        ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself would try for a minute before it says that nobody is there.
+
+    Raises:
+        InfrastructureError: nothing listens at `host:port` or `ray://host:port`; other forms are left to Ray.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_LISTENER_TIMEOUT_S).close()
+    except OSError as error:
+        raise InfrastructureError(
+            f"expected a Ray cluster at {address}: {error.strerror or error}. Check the address with `ray status`; "
             "-s cluster.executor=inline runs without Ray, one child at a time"
         ) from error
 

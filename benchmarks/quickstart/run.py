@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.quickstart.grid import TRACE_SEED
 from benchmarks.search.table import Table, load_table
+from population.archive import Archive
 from population.candidate import candidate_id
 from population.ledger import read_events
 from population.replay import State
@@ -32,15 +33,24 @@ THROUGHPUT = "output_throughput"
 
 
 def run(seed: int, runs_dir: Path) -> tuple[dict[str, Any], float]:
-    """The object that `vibeserve run --json` prints last, and the wall seconds of the whole command."""
+    """The object that `vibeserve run --json` prints last, and the wall seconds of the whole command.
+
+    A run that `runs_dir` holds already is not repeated.
+    """
+    done = runs_dir / f"summary-{seed}.json"
+    if done.exists():
+        kept = json.loads(done.read_text(encoding="utf-8"))
+        return kept["summary"], kept["wall_s"]
     command = [sys.executable, "-m", "vibeserve", "run", "--preset", "quickstart", "--seed", str(seed), "--json"]
     command += ["--runs-dir", str(runs_dir), "-s", f"evaluation.trace_seed={TRACE_SEED}"]
     started = time.monotonic()
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=1200)
-    return json.loads(result.stdout.splitlines()[-1]), time.monotonic() - started
+    summary, wall_s = json.loads(result.stdout.splitlines()[-1]), time.monotonic() - started
+    done.write_text(json.dumps({"summary": summary, "wall_s": wall_s}), encoding="utf-8")
+    return summary, wall_s
 
 
-def figures(summary: dict[str, Any], wall_s: float, table: Table) -> dict[str, Any]:
+def figures(summary: dict[str, Any], wall_s: float, table: Table | None) -> dict[str, Any]:
     """Everything the table of results shows of one run."""
     run_dir = Path(summary["run_dir"])
     events = list(read_events(run_dir / "ledger"))
@@ -49,9 +59,7 @@ def figures(summary: dict[str, Any], wall_s: float, table: Table) -> dict[str, A
     finals = {**summary["baselines"], **summary["held_out"]}
     members = [name for name in summary["held_out"] if name != candidate_id(0)]
     best = max(members, key=lambda name: float(finals[name][THROUGHPUT]["value"]))
-    grid = np.array([table.true_costs(row) for row in table.rows])
-    reference = table.true_costs(table.seed)
-    share = hypervolume(archive.costs_of(archive.front), reference) / hypervolume(grid, reference)
+    share = None if table is None else round(_share(archive, table), 3)
     used_s = state.mutate_s + state.evaluate_s
     ended = [e for e in events if e.kind in ("ended", "proposed")]
     return {
@@ -64,7 +72,7 @@ def figures(summary: dict[str, Any], wall_s: float, table: Table) -> dict[str, A
         "scored": summary["scored"],
         "rejected": summary["rejected"],
         "front": len(archive.front),
-        "hypervolume_share": round(float(share), 3),
+        "hypervolume_share": share,
         "best": {"id": best, "throughput": finals[best][THROUGHPUT]},
         "seed_throughput": finals[candidate_id(0)][THROUGHPUT],
         "baseline_throughput": finals["sequential-kv"][THROUGHPUT],
@@ -74,6 +82,13 @@ def figures(summary: dict[str, Any], wall_s: float, table: Table) -> dict[str, A
         ),
         "members": {name: {o: m["value"] for o, m in finals[name].items()} for name in members},
     }
+
+
+def _share(archive: Archive, table: Table) -> float:
+    """The front's hypervolume over that of the whole grid, both with the reference point at the grid's seed."""
+    grid_NM = np.array([table.true_costs(row) for row in table.rows])
+    reference_M = table.true_costs(table.seed)
+    return hypervolume(archive.costs_of(archive.front), reference_M) / hypervolume(grid_NM, reference_M)
 
 
 COLUMNS = {
@@ -102,7 +117,7 @@ def markdown(rows: list[dict[str, Any]], machine: str) -> str:
     ]
     for row in rows:
         lines.append(f"| {row['seed']} | " + " | ".join(f"{row[k]}{unit}" for k, (_, unit) in COLUMNS.items()) + " |")
-    middle = {k: median(float(row[k]) for row in rows) for k in COLUMNS}
+    middle = {k: median(float(row[k] or 0) for row in rows) for k in COLUMNS}
     lines.append("| **median** | " + " | ".join(f"{middle[k]:.4g}{unit}" for k, (_, unit) in COLUMNS.items()) + " |")
     lines += [
         "",
@@ -121,15 +136,17 @@ def markdown(rows: list[dict[str, Any]], machine: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--grid", type=Path, default=HERE / "grid.json")
-    parser.add_argument("--runs-dir", type=Path, default=None)
+    parser.add_argument("--grid", type=Path, default=HERE / "grid.json", help="without it there is no share")
+    parser.add_argument("--runs-dir", type=Path, default=None, help="keep the runs, and use those it holds already")
     parser.add_argument("--machine", default="", help="a sentence about the machine for results.md")
     arguments = parser.parse_args()
-    table = load_table(arguments.grid)
+    table = load_table(arguments.grid) if arguments.grid.exists() else None
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for seed in arguments.seeds:
-            summary, wall_s = run(seed, arguments.runs_dir or Path(scratch))
+            folder = arguments.runs_dir or Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            summary, wall_s = run(seed, folder)
             rows.append(figures(summary, wall_s, table))
             print(json.dumps(rows[-1]), flush=True)
             (HERE / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

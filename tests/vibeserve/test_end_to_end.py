@@ -84,7 +84,7 @@ def test_run_front_show_diff_export_verify(tmp_path: Path) -> None:
     assert best in invoke(tmp_path, "show", best, "--run", str(run_dir)).stdout
     assert invoke(tmp_path, "diff", best, "seed", "--run", str(run_dir)).returncode == 0
     invoke(tmp_path, "export", best, str(tmp_path / "server"), "--run", str(run_dir))
-    assert (tmp_path / "server" / "server.py").is_file()
+    assert (tmp_path / "server" / "server" / "server.py").is_file()
     claim = invoke(tmp_path, "verify", best, "--pairs", "2", "--run", str(run_dir), "--json")
     gains = json.loads(claim.stdout.splitlines()[-1])["gains"]
     assert set(gains) == set(summary["front"][0]["metrics"])
