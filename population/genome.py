@@ -15,6 +15,7 @@ Every component of a candidate is one Python file with one TOML file of the same
     high = 64
     scale = "log"
     doc = "sequences decoded together"
+    trades = true                 # optional: a dial along the front, better in one objective, worse in another
 
 Recipes replace the whole file; `tune` changes `value` alone. Files without a [component] table are not components.
 """
@@ -43,6 +44,8 @@ class Knob:
     scale: Literal["linear", "log"] = "linear"
     choices: tuple[KnobValue, ...] = ()
     doc: str = ""
+    trades: bool = False
+    """Whether moving it is known to make one objective better and another worse; the search tries such dials first."""
 
     def admits(self, value: KnobValue) -> bool:
         """Whether `value` is of the declared type and inside the declared range."""
@@ -138,7 +141,7 @@ def _component(data: Mapping[str, Any], path: str, problems: list[str]) -> Compo
     )
 
 
-_KNOB_KEYS = frozenset({"value", "type", "low", "high", "scale", "choices", "doc"})
+_KNOB_KEYS = frozenset({"value", "type", "low", "high", "scale", "choices", "doc", "trades"})
 
 
 def _knob(table: Any, where: str, problems: list[str]) -> Knob | None:
@@ -156,13 +159,15 @@ def _knob(table: Any, where: str, problems: list[str]) -> Knob | None:
 
 def _knob_problem(table: Any) -> str | None:
     if not isinstance(table, dict) or not {"value", "type"} <= table.keys() <= _KNOB_KEYS:
-        return f"expected a table with value and type, and of low, high, scale, choices, doc, got {table!r}"
+        return f"expected a table with value and type, and of low, high, scale, choices, doc, trades, got {table!r}"
     if table["type"] not in ("int", "float", "choice"):
         return f"'type' must be int, float or choice, got {table['type']!r}"
     if table.get("scale", "linear") not in ("linear", "log"):
         return f"'scale' must be linear or log, got {table['scale']!r}"
     if not isinstance(table.get("doc", ""), str):
         return f"'doc' must be a string, got {table['doc']!r}"
+    if not isinstance(table.get("trades", False), bool):
+        return f"'trades' must be true or false, got {table['trades']!r}"
     if table["type"] == "choice":
         choices = table.get("choices")
         fine = isinstance(choices, list) and choices and all(_is_value(choice) for choice in choices)

@@ -26,6 +26,10 @@ class VariationConfig:
     """Distribution index of SBX; larger stays closer to the parents."""
     mutation_eta: float = 3.0
     """Distribution index of polynomial mutation; larger makes smaller steps. 3 spans about a quarter of the range."""
+    dial_bias: float = 0.5
+    """Probability 0..1 that only knobs move that trade one objective for another (`Knob.trades`), where there are any."""
+    dial_eta: float = 1.0
+    """`mutation_eta` of such a move: the ends of the front are far apart."""
 
 
 def to_unit(knob: Knob, value: KnobValue) -> float:
@@ -57,6 +61,9 @@ def vary(
     names = sorted(name for name, knob in knobs.items() if _movable(knob))
     if not names:
         return {}
+    dials, eta_m = [name for name in names if knobs[name].trades], config.mutation_eta
+    if dials and rng.random() < config.dial_bias:
+        names, eta_m = dials, config.dial_eta
     start = np.array([to_unit(knobs[n], knobs[n].value) for n in names])
     other = np.array([_mate_unit(knobs[n], mate.get(n), u) for n, u in zip(names, start, strict=True)])
     zero, one = np.zeros(len(names)), np.ones(len(names))
@@ -64,9 +71,7 @@ def vary(
     if (other != start).any():
         eta, prob = np.full((1, 1), config.crossover_eta), np.full((1, 1), 0.5)
         units = cross_sbx(np.array([[start], [other]]), zero, one, eta, prob, prob, random_state=rng)[0][0]
-    mutated = mut_pm(
-        units[None], zero, one, np.full(1, config.mutation_eta), np.full(1, 1 / len(names)), True, random_state=rng
-    )[0]
+    mutated = mut_pm(units[None], zero, one, np.full(1, eta_m), np.full(1, 1 / len(names)), True, random_state=rng)[0]
     values = {
         n: _other_choice(knobs[n], u, rng) if u != s else knobs[n].value
         for n, u, s in zip(names, mutated, start, strict=True)

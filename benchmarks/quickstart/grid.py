@@ -41,7 +41,7 @@ Point = tuple[tuple[str, ...], Knobs]
 BASE = ("kv-cache", "batched-forward")
 OPTIONS = ("continuous-batching", "tiled-weights", "fused-weights", "prefix-caching", "ngram-speculation")
 FULL = (*BASE, *OPTIONS)
-EXTRAS = ("chunked-prefill", "flush-tuning", "memory-reuse", "shortest-job-first")
+EXTRAS = ("chunked-prefill", "flush-tuning", "shortest-job-first")
 LOSSY = ("depth-pruning", "kv-window")
 TRACE_SEED = 20_261
 
@@ -58,15 +58,14 @@ def dict_points(found: Iterator[Point]) -> list[Point]:
 def _sets() -> Iterator[Point]:
     """Every subset of what helps most, and everything else on top of the bottom and of the top."""
     yield (), {}
-    for extra in ("flush-tuning", "memory-reuse"):
-        yield (extra,), {}
+    yield ("flush-tuning",), {}
     for size in range(4):
         for chosen in combinations(("continuous-batching", "prefix-caching", "ngram-speculation"), size):
             yield ("kv-cache", *chosen), {}
     for size in range(len(OPTIONS) + 1):
         for chosen in combinations(OPTIONS, size):
             yield (*BASE, *chosen), {}
-    for extra in ("flush-tuning", "memory-reuse", "kv-window"):
+    for extra in ("flush-tuning", "kv-window"):
         yield ("kv-cache", extra), {}
     yield (*BASE, "depth-pruning"), {}
     for extra in EXTRAS:

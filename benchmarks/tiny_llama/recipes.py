@@ -49,16 +49,15 @@ LADDER = {
     "+ max_running 32": f"{FAST} scheduler.max_running=32",
     "+ max_running 48": f"{FAST} scheduler.max_running=48",
     "+ flush-tuning": f"{FAST} flush-tuning scheduler.max_running=48",
-    "+ memory-reuse": f"{FAST} flush-tuning memory-reuse scheduler.max_running=48",
-    "+ prefix-caching": f"{FAST} flush-tuning memory-reuse prefix-caching scheduler.max_running=48",
-    "all": f"{FAST} flush-tuning memory-reuse prefix-caching chunked-prefill ngram-speculation shortest-job-first "
+    "+ prefix-caching": f"{FAST} flush-tuning prefix-caching scheduler.max_running=48",
+    "all": f"{FAST} flush-tuning prefix-caching chunked-prefill ngram-speculation shortest-job-first "
     "scheduler.max_running=48",
-    "one at a time": f"{FAST} flush-tuning memory-reuse prefix-caching ngram-speculation scheduler.max_running=1",
-    "decode first": f"{FAST} flush-tuning memory-reuse prefix-caching chunked-prefill scheduler.max_running=48 "
+    "one at a time": f"{FAST} flush-tuning prefix-caching ngram-speculation scheduler.max_running=1",
+    "decode first": f"{FAST} flush-tuning prefix-caching chunked-prefill scheduler.max_running=48 "
     "scheduler.priority=decode-first",
-    "prefill first": f"{FAST} flush-tuning memory-reuse prefix-caching chunked-prefill scheduler.max_running=48 "
+    "prefill first": f"{FAST} flush-tuning prefix-caching chunked-prefill scheduler.max_running=48 "
     "scheduler.priority=prefill-first",
-    "small steps": f"{FAST} flush-tuning memory-reuse prefix-caching chunked-prefill scheduler.max_running=48 "
+    "small steps": f"{FAST} flush-tuning prefix-caching chunked-prefill scheduler.max_running=48 "
     "scheduler.step_tokens=16",
 }
 METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms")
