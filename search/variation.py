@@ -27,7 +27,7 @@ class VariationConfig:
     mutation_eta: float = 3.0
     """Distribution index of polynomial mutation; larger makes smaller steps. 3 spans about a quarter of the range."""
     dial_bias: float = 0.5
-    """Probability 0..1 that only knobs move that trade one objective for another (`Knob.trades`), where there are any."""
+    """Probability 0..1 that only knobs move that trade one objective for another (`Knob.trades`), if there are any."""
     dial_eta: float = 1.0
     """`mutation_eta` of such a move: the ends of the front are far apart."""
 
