@@ -15,7 +15,9 @@ from search.moves import MoveConfig
 from search.policy import Policy
 from vibeserve.sections import Section, dataclass_of, section_of
 
-SHARES = frozenset({"frontier_bias", "gap_bias", "crossover_probability", "discount", "prior_reward", "wrong_weight"})
+SHARES = frozenset(
+    {"dial_bias", "frontier_bias", "gap_bias", "crossover_probability", "discount", "prior_reward", "wrong_weight"}
+)
 """Options between 0 and 1."""
 COUNTS = frozenset({"population_size", "parents_considered", "tune_draws", "draws", "members", "max_repeats"})
 """Options of at least 1."""
