@@ -8,7 +8,7 @@ archive, pending work and rng give the same proposal, and no state outlives a ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from search.bandit import BanditConfig, Pull, choose
 from search.confidence import ConfidenceConfig, chance
 from search.indicators import improvements
 from search.landscape import FloatArray, Key, Landscape, survey
-from search.moves import Move, MoveConfig, moves_from
+from search.moves import Move, MoveConfig, moves_from, recipe_moves
 from search.pedigree import Descent
 from search.selection import Pool
 from search.surrogate import SurrogateConfig, sample
@@ -48,6 +48,8 @@ class EvolveConfig:
     """Whether children of the ends of the front's widest gap are told to fill it."""
     gap_bias: float = 0.0
     """Probability 0..1 that a parent drawn from the front is an end of its widest gap."""
+    fill_share: float = 0.0
+    """Probability 0..1 that a proposal moves the dials (`Knob.trades`) of the widest gap's ends, once they are ripe."""
     use_bandit: bool = False
     """Whether the operator is chosen first, by hypervolume gain per second; otherwise all moves compete directly."""
     use_surrogate: bool = True
@@ -77,7 +79,8 @@ class EvolvePolicy:
         if not land.ids:
             return None
         pool = selection.gather(land, self.config.population_size, rng)
-        moves = self._moves(land, pool, land.taken(pending), rng)
+        taken = land.taken(pending)
+        moves = self._filling(land, pool, taken, rng) or self._moves(land, pool, taken, rng)
         if not moves:
             return None
         if self.config.use_bandit:
@@ -87,6 +90,23 @@ class EvolvePolicy:
     def remeasure(self, archive: Archive, pending: Sequence[str], rng: np.random.Generator) -> str | None:
         """See `search.policy.Policy.remeasure`."""
         return racing.most_doubtful(archive, pending, self.config.max_repeats)
+
+    def _filling(self, land: Landscape, pool: Pool, taken: set[Key], rng: np.random.Generator) -> list[Move]:
+        """With probability `fill_share`: what moves an end of the widest gap along the front, by its dials alone."""
+        if pool.gap is None or Operator.TUNE not in self.config.moves.operators:
+            return []
+        if rng.random() >= self.config.fill_share:
+            return []
+        dials = replace(self.config.moves.variation, dial_bias=1.0)
+        only = replace(self.config.moves, operators=(Operator.TUNE,), variation=dials)
+        ends = [land.ids[i] for i in (pool.gap.better, pool.gap.worse)]
+        ripe = [end for end in ends if self._ripe(land, end, taken)]
+        return [move for end in ripe for move in moves_from(land, end, [], taken, only, rng)]
+
+    def _ripe(self, land: Landscape, end: str, taken: set[Key]) -> bool:
+        """Whether a tree has dials, and no untried recipe that others wait for: until then, recipes lead further."""
+        has_dials = any(knob.trades for knob in land.genome(end).knobs.values())
+        return has_dials and not any(self._waiting(land, move) for move in recipe_moves(land, end, taken))
 
     def _moves(self, land: Landscape, pool: Pool, taken: set[Key], rng: np.random.Generator) -> list[Move]:
         """Moves of the drawn parents; of the first survivor that has any, when those are exhausted."""
@@ -140,12 +160,15 @@ class EvolvePolicy:
 
     def _promise(self, land: Landscape, move: Move) -> float:
         """1, and more for a recipe that other recipes wait for (a landmark of planning: Hoffmann et al. 2004)."""
-        if move.recipe is None or not self.config.unlock_bonus:
-            return 1.0
+        return 1.0 + self.config.unlock_bonus * self._waiting(land, move)
+
+    def _waiting(self, land: Landscape, move: Move) -> int:
+        """How many recipes need a capability that the move would bring to the tree."""
+        if move.recipe is None:
+            return 0
         has = land.genome(move.parents[0]).capabilities
         new = frozenset(land.descent.recipes[move.recipe].provides) - has
-        waiting = sum(not new.isdisjoint(recipe.needs) for recipe in land.descent.recipes.values())
-        return 1.0 + self.config.unlock_bonus * waiting
+        return sum(not new.isdisjoint(recipe.needs) for recipe in land.descent.recipes.values())
 
     def _proposal(self, land: Landscape, pool: Pool, move: Move, number: int, rng: np.random.Generator) -> Proposal:
         goal = None

@@ -16,7 +16,16 @@ from search.policy import Policy
 from vibeserve.sections import Section, dataclass_of, section_of
 
 SHARES = frozenset(
-    {"dial_bias", "frontier_bias", "gap_bias", "crossover_probability", "discount", "prior_reward", "wrong_weight"}
+    {
+        "dial_bias",
+        "fill_share",
+        "frontier_bias",
+        "gap_bias",
+        "crossover_probability",
+        "discount",
+        "prior_reward",
+        "wrong_weight",
+    }
 )
 """Options between 0 and 1."""
 COUNTS = frozenset({"population_size", "parents_considered", "tune_draws", "draws", "members", "max_repeats"})

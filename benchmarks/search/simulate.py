@@ -57,6 +57,7 @@ def ablations() -> dict[str, tuple[Make, Setting]]:
         **{f"frontier_bias {b}": evolve(replace(D, frontier_bias=b)) for b in (0.3, 0.5, 0.9)},
         **{f"temperature {t}": evolve(replace(D, temperature=t)) for t in (0.3, 3.0)},
         **{f"parents_considered {k}": evolve(replace(D, parents_considered=k)) for k in (1, 2, 4)},
+        **{f"fill_share {share}": evolve(replace(D, fill_share=share)) for share in (0.15, 0.3)},
         "gap_bias 0.3": evolve(replace(D, gap_bias=0.3)),
         "no unlock bonus": evolve(replace(D, unlock_bonus=0.0)),
     }
