@@ -45,11 +45,17 @@ class Machine:
         return found
 
     def own(self) -> set[int]:
-        """This process, its ancestors, everything in its session, and Ray: our overhead, not a neighbour's noise."""
+        """This process, its ancestors, everything in its session, and Ray: our overhead, not a neighbour's noise.
+
+        Session 0 is the kernel's, and 1 that of init: where nobody made a session (in many containers), everybody is in
+        it, neighbours included.
+        """
         me = os.getpid()
         session = os.getsid(0)
         mine = self.tree(me) | {
-            p.pid for p in self.processes.values() if p.session == session or p.name.startswith(_RAY_NAMES)
+            p.pid
+            for p in self.processes.values()
+            if (p.session == session and session > 1) or p.name.startswith(_RAY_NAMES)
         }
         ancestor = self.processes.get(me)
         while ancestor is not None and ancestor.pid != 1:

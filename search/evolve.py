@@ -48,13 +48,15 @@ class EvolveConfig:
     """Whether children of the ends of the front's widest gap are told to fill it."""
     gap_bias: float = 0.0
     """Probability 0..1 that a parent drawn from the front is an end of its widest gap."""
-    fill_share: float = 0.0
+    fill_share: float = 0.6
     """Probability 0..1 that a proposal moves the dials (`Knob.trades`) of the widest gap's ends, once they are ripe."""
+    early_tune: float = 0.0
+    """Weight 0..1 of knob changes while a recipe that nobody tried yet applies to a drawn parent."""
     use_bandit: bool = False
     """Whether the operator is chosen first, by hypervolume gain per second; otherwise all moves compete directly."""
     use_surrogate: bool = True
     """Whether moves are compared by what they would probably yield; otherwise any is as good as another."""
-    unlock_bonus: float = 0.6
+    unlock_bonus: float = 1.2
     """Added to the weight 1 of a recipe for each recipe that needs a capability which it would bring to the tree."""
     max_repeats: int = 8
     """Samples beyond which a member of the front is not measured again."""
@@ -104,9 +106,10 @@ class EvolvePolicy:
         return [move for end in ripe for move in moves_from(land, end, [], taken, only, rng)]
 
     def _ripe(self, land: Landscape, end: str, taken: set[Key]) -> bool:
-        """Whether a tree has dials, and no untried recipe that others wait for: until then, recipes lead further."""
+        """Whether a tree has dials, and no recipe that nobody tried yet: until then, recipes lead further."""
         has_dials = any(knob.trades for knob in land.genome(end).knobs.values())
-        return has_dials and not any(self._waiting(land, move) for move in recipe_moves(land, end, taken))
+        new = (move for move in recipe_moves(land, end, taken) if not land.outcomes.get(move.kind))
+        return has_dials and next(new, None) is None
 
     def _moves(self, land: Landscape, pool: Pool, taken: set[Key], rng: np.random.Generator) -> list[Move]:
         """Moves of the drawn parents; of the first survivor that has any, when those are exhausted."""
@@ -142,6 +145,8 @@ class EvolvePolicy:
             for kind in dict.fromkeys(move.kind for move in moves)
         }
         weights = np.array([chances[move.kind] * self._promise(land, move) for move in moves])
+        if any(move.operator is Operator.RECIPE and not outcomes.get(move.kind) for move in moves):
+            weights[[move.operator is Operator.TUNE for move in moves]] *= self.config.early_tune
         if self.config.use_surrogate:
             weights = weights * self._gains(land, moves, rng)
         else:

@@ -109,7 +109,7 @@ class MoveConfig:
 
     operators: tuple[Operator, ...] = (Operator.RECIPE, Operator.TUNE, Operator.MERGE)
     """Operators of the search; the order breaks ties."""
-    tune_draws: int = 3
+    tune_draws: int = 10
     """Knob variations drawn per parent and proposal."""
     variation: VariationConfig = field(default_factory=VariationConfig)
 

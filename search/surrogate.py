@@ -29,19 +29,21 @@ FloatArray = npt.NDArray[np.float64]
 class SurrogateConfig:
     """Of the Gaussian process; variances are shares of the squared scale of the gains seen so far."""
 
-    linear: float = 0.6
+    linear: float = 1.0
     """Variance of one recipe's additive gain."""
-    interaction: float = 0.3
+    interaction: float = 0.6
     """Variance of what only the combination gives."""
-    decay: float = 3.0
+    decay: float = 2.0
     """Number of differing recipes over which interaction is forgotten by a factor e."""
     knob_length: float = 0.5
     """Distance in a knob's unit range over which its effect is forgotten by a factor e."""
-    knob: float = 0.3
-    """Variance of the effect of knobs."""
-    least_scale: float = 0.2
+    knob: float = 0.1
+    """Variance of the effect of knobs that are not said to trade objectives."""
+    dial: float = 0.3
+    """Variance of the effect of dials: knobs that are declared to trade one objective for another."""
+    least_scale: float = 0.1
     """Smallest scale of gains that is believed before any was seen (log ratio)."""
-    draws: int = 4
+    draws: int = 16
     """Joint samples per proposal, whose gains are averaged: 1 is Thompson sampling, many are expected improvement."""
     members: int = 64
     """Training members at most: the front, then the youngest."""
@@ -69,8 +71,10 @@ def sample(land: Landscape, points: Sequence[Point], config: SurrogateConfig, rn
     """Joint Thompson samples (draws, C, M) of the costs of hypothetical trees."""
     rows = _training(land, config.members)
     known = [member_point(land, land.ids[row]) for row in rows]
-    genes, units = _features([*known, *points])
-    kernel = _kernel(genes, units, config)
+    names = sorted(set().union(*(p.knobs for p in (*known, *points))))
+    dials = {name for member in land.ids for name, knob in land.genome(member).knobs.items() if knob.trades}
+    genes, units = _features([*known, *points], names)
+    kernel = _kernel(genes, units, np.array([name in dials for name in names], dtype=bool), config)
     count = len(known)
     costs_NM = np.clip(land.points.costs_NM[rows], -50, 50)
     base_M = costs_NM[0]
@@ -97,9 +101,9 @@ def _training(land: Landscape, limit: int) -> npt.NDArray[np.intp]:
     return np.unique(np.concatenate([[0], front, young])).astype(np.intp)
 
 
-def _features(points: Sequence[Point]) -> tuple[FloatArray, FloatArray]:
+def _features(points: Sequence[Point], names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
     genes = {gene: i for i, gene in enumerate(sorted(set().union(*(p.genes for p in points))))}
-    knobs = {knob: i for i, knob in enumerate(sorted(set().union(*(p.knobs for p in points))))}
+    knobs = {knob: i for i, knob in enumerate(names)}
     has = np.zeros((len(points), len(genes)))
     units = np.full((len(points), len(knobs)), 0.5)  # a tree without the knob: any constant keeps the kernel positive
     for row, p in enumerate(points):
@@ -109,19 +113,24 @@ def _features(points: Sequence[Point]) -> tuple[FloatArray, FloatArray]:
     return has, units
 
 
-def _kernel(has_ND: FloatArray, units_NK: FloatArray, config: SurrogateConfig) -> FloatArray:
+def _kernel(
+    has_ND: FloatArray, units_NK: FloatArray, dials_K: npt.NDArray[np.bool_], config: SurrogateConfig
+) -> FloatArray:
     shared = has_ND @ has_ND.T
     size = has_ND.sum(axis=1)
     differing = size[:, None] + size[None, :] - 2 * shared
     distance = np.abs(units_NK[:, None, :] - units_NK[None, :, :])
-    moved = distance.sum(axis=2)
-    decay, length = max(config.decay, 1e-3), max(config.knob_length, 1e-3)
-    similar = np.exp(-differing / decay)
+    moved = distance[:, :, ~dials_K].sum(axis=2) / max(config.knob_length, 1e-3)
+    turned = distance[:, :, dials_K].sum(axis=2) / max(config.knob_length, 1e-3)
+    similar = np.exp(-differing / max(config.decay, 1e-3))
     # Centred on the empty set (the seed, whose gain is 0 by definition).
-    alone = np.exp(-size / decay)
+    alone = np.exp(-size / max(config.decay, 1e-3))
     together = similar - np.outer(alone, alone)
     kernel: FloatArray = (
-        config.linear * shared + config.interaction * together + config.knob * similar * np.exp(-moved / length)
+        config.linear * shared
+        + config.interaction * together
+        + config.knob * similar * np.exp(-moved)
+        + config.dial * similar * np.exp(-turned)
     )
     return kernel
 

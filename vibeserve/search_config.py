@@ -19,6 +19,7 @@ SHARES = frozenset(
     {
         "dial_bias",
         "fill_share",
+        "early_tune",
         "frontier_bias",
         "gap_bias",
         "crossover_probability",

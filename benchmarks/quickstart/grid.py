@@ -85,6 +85,10 @@ def _knobs() -> Iterator[Point]:
         yield FULL, {"sampler.draft_tokens": drafts, "sampler.max_streams": streams}
     for tile, padded in product((16, 32, 64), (8, 32)):
         yield FULL, {"model.tile_columns": tile, "model.max_padded": padded}
+    for size in range(4):
+        for chosen in combinations(("tiled-weights", "fused-weights", "prefix-caching", "ngram-speculation"), size):
+            for running in (1, 2, 4):
+                yield (*BASE, "continuous-batching", *chosen), {"scheduler.max_running": running}
     chunked = (*FULL, "chunked-prefill")
     for priority, tokens, running in product(("mixed", "prefill-first", "decode-first"), (16, 192), (4, 16)):
         yield (

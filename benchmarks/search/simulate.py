@@ -57,7 +57,8 @@ def ablations() -> dict[str, tuple[Make, Setting]]:
         **{f"frontier_bias {b}": evolve(replace(D, frontier_bias=b)) for b in (0.3, 0.5, 0.9)},
         **{f"temperature {t}": evolve(replace(D, temperature=t)) for t in (0.3, 3.0)},
         **{f"parents_considered {k}": evolve(replace(D, parents_considered=k)) for k in (1, 2, 4)},
-        **{f"fill_share {share}": evolve(replace(D, fill_share=share)) for share in (0.15, 0.3)},
+        **{f"fill_share {share}": evolve(replace(D, fill_share=share)) for share in (0.0, 0.3, 1.0)},
+        "early_tune 1": evolve(replace(D, early_tune=1.0)),
         "gap_bias 0.3": evolve(replace(D, gap_bias=0.3)),
         "no unlock bonus": evolve(replace(D, unlock_bonus=0.0)),
     }
@@ -78,17 +79,19 @@ class Figures:
     early: float
     late: float
     best: float
+    front: int
+    """Members of the noise-aware front that a user would be told at the end."""
 
 
 def measure(table: Table, make: Make, setting: Setting, seed: int) -> Figures:
     """One run, with recipe names shuffled by the seed."""
     shuffled = _shuffled(table, seed)
     recipes = dict(sorted((r.name, r) for r in shuffled.recipes))
-    history = simulate(shuffled, make(recipes), setting, seed)
+    replay = simulate(shuffled, make(recipes), setting, seed)
     reference = table.true_costs(table.seed)
-    shares = [hypervolume(costs, reference) / _volume(table) for _, costs in history]
-    best = table.objectives.objectives[0].value(float(history[-1][1][:, 0].min()))
-    return Figures(shares[min(9, len(shares) - 1)], shares[-1], best)
+    shares = [hypervolume(costs, reference) / _volume(table) for costs in replay.costs]
+    best = table.objectives.objectives[0].value(float(replay.costs[-1][:, 0].min()))
+    return Figures(shares[min(9, len(shares) - 1)], shares[-1], best, len(replay.archive.front))
 
 
 @cache
@@ -114,6 +117,7 @@ def line(name: str, runs: list[Figures]) -> str:
             ([r.early for r in runs], ".2f"),
             ([r.late for r in runs], ".2f"),
             ([r.best for r in runs], ".0f"),
+            ([r.front for r in runs], ".0f"),
         )
     ]
     return f"| {name} | " + " | ".join(cells) + " |"
@@ -129,8 +133,9 @@ def main() -> None:
     table = synthetic_table() if options.table is None else load_table(options.table)
     best = table.objectives.objectives[0].value(float(_whole(table)[:, 0].min()))
     print(f"{len(table.rows)} grid points, best {table.objectives.names[0]} {best:.0f}, {options.seeds} seeds\n")
+    best_name = f"best {table.objectives.names[0]}"
     print(
-        f"| policy | hypervolume share at 10 | at the end (25) | best {table.objectives.names[0]} |\n|---|---|---|---|"
+        f"| policy | hypervolume share at 10 | at the end (25) | {best_name} | front members |\n|---|---|---|---|---|"
     )
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     started = time.monotonic()

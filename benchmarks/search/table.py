@@ -10,7 +10,7 @@
                "cost_s": 6.1}]}
 
 `samples` hold the objectives by name (means over loads already taken). A row without recipes and knobs is the seed.
-A set of recipes that was not recorded counts as its nearest recorded subset (what is not on the grid has no effect).
+A tree that was not recorded counts as its nearest recorded row (what is not on the grid has no effect); see `nearest`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from population.objectives import Direction, FloatArray, Objective, ObjectiveSet
 from population.recipe import Recipe
 
 Settings = frozenset[tuple[str, KnobValue]]
+MISSING = 5.0
+"""Distance of a tree to a row without one of its recipes, per log ratio that it changes; a knob off by e is 1 away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class Table:
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
     """Knob → value that its recipe brings."""
     lossy: frozenset[str] = frozenset()
-    """Recipes that the audit rejects on every tree (a table may record rejected rows instead)."""
+    """Recipes that the audit rejects on every tree."""
     make_genome: Callable[[Iterable[str], Mapping[str, KnobValue]], Genome] | None = None
     exact: bool = False
     """Whether samples are true values, to which a look-up adds the declared noise."""
@@ -84,13 +86,45 @@ class Table:
     def seed(self) -> Row:
         return self.by_recipes[frozenset()][0]
 
-    def nearest(self, recipes: frozenset[str], knobs: Mapping[str, KnobValue]) -> Row:
-        """The row of this set with the closest knobs (log distance for numbers); see the module for unrecorded sets."""
-        rows = self.by_recipes.get(recipes)
-        if rows is None:
-            subsets = [s for s in self.by_recipes if s <= recipes]
-            rows = self.by_recipes[max(subsets, key=lambda s: (len(s), sorted(s)))]
-        return min(rows, key=lambda row: _distance(row.knobs, {**self.defaults, **knobs}))
+    def nearest(self, recipes: frozenset[str], knobs: Mapping[str, KnobValue], but: Row | None = None) -> Row:
+        """The row that stands for a tree: of its recorded subsets, the one that misses least in recipes and knobs.
+
+        A recipe that is missing weighs by what it changes where it was recorded, so that a knob which was only recorded
+        without a recipe of little effect still has one. `but`: a row that is not the answer, if there is another.
+        """
+        subsets = [recipes] if recipes in self.by_recipes else []
+        subsets += [s for s in self.by_recipes if s < recipes and (not subsets or self._varied[s])]
+        found = [row for s in subsets for row in self.by_recipes[s] if row is not but] or [but or self.seed]
+        wanted = {**self.defaults, **knobs}
+        return min(found, key=lambda row: self._distance(row, wanted) + self._missing(recipes - row.recipes))
+
+    def _missing(self, recipes: frozenset[str]) -> float:
+        return sum(MISSING * self._effects.get(recipe, 1.0) for recipe in recipes)
+
+    @cached_property
+    def _effects(self) -> dict[str, float]:
+        """Recipe → mean change of a cost (log ratio) that it made on recorded trees, with knobs as they come."""
+        costs = {row.recipes: self.true_costs(row) for row in self.rows if not row.knobs and row.entry.rejected is None}
+        found: dict[str, list[float]] = {}
+        for recipes, after_M in costs.items():
+            for recipe in recipes:
+                if (before_M := costs.get(recipes - {recipe})) is not None:
+                    found.setdefault(recipe, []).append(float(np.abs(after_M - before_M).mean()))
+        return {recipe: float(np.mean(changes)) for recipe, changes in found.items()}
+
+    @cached_property
+    def _varied(self) -> dict[frozenset[str], frozenset[str]]:
+        """Recipes → the knobs that were varied on them."""
+        return {s: frozenset(k for row in rows for k, _ in row.knobs) for s, rows in self.by_recipes.items()}
+
+    def _distance(self, row: Row, wanted: Mapping[str, KnobValue]) -> float:
+        """Over all knobs that the grid varies and the tree has; logarithmic for numbers."""
+        has = {**self.defaults, **dict(row.knobs)}
+        return sum(_apart(has[name], wanted[name]) for name in self._turned if name in wanted and name in has)
+
+    @cached_property
+    def _turned(self) -> list[str]:
+        return sorted(frozenset().union(*self._varied.values()))
 
     def genome(self, row: Row) -> Genome:
         if row.genome is not None:
@@ -99,7 +133,7 @@ class Table:
         return self.make_genome(row.recipes, dict(row.knobs))
 
     def evaluate(self, row: Row, recipes: frozenset[str], rng: np.random.Generator) -> Scored | Rejected:
-        """One noisy evaluation with two repeats."""
+        """One noisy evaluation with one repeat; the noise of a recorded sample is in it already, hence the half."""
         if recipes & self.lossy:
             return Rejected(stage=Stage.AUDIT, reason="lossy recipe")
         if row.entry.rejected is not None:
@@ -107,9 +141,8 @@ class Table:
         samples = {}
         for objective in self.objectives:
             recorded = row.entry.samples[objective.name]
-            noise = objective.relative_noise if self.exact else objective.relative_noise / 4
-            drawn = rng.choice(recorded, size=2) * np.exp(noise * rng.standard_normal(2))
-            samples[objective.name] = tuple(float(v) for v in drawn)
+            noise = objective.relative_noise if self.exact else objective.relative_noise / 2
+            samples[objective.name] = (float(rng.choice(recorded) * np.exp(noise * rng.standard_normal())),)
         return Scored(samples=samples)
 
     def true_costs(self, row: Row) -> FloatArray:
@@ -133,15 +166,10 @@ class Table:
         )
 
 
-def _distance(recorded: Settings, wanted: Mapping[str, KnobValue]) -> float:
-    total = 0.0
-    for name, value in recorded:
-        other = wanted.get(name, value)
-        if isinstance(value, str) or isinstance(other, str):
-            total += float(value != other)
-        else:
-            total += abs(math.log(max(value, 1e-9)) - math.log(max(other, 1e-9)))
-    return total
+def _apart(mine: KnobValue, other: KnobValue) -> float:
+    if isinstance(mine, str) or isinstance(other, str):
+        return float(mine != other)
+    return abs(math.log(max(mine, 1e-9)) - math.log(max(other, 1e-9)))
 
 
 def load_table(path: Path) -> Table:
@@ -157,7 +185,14 @@ def load_table(path: Path) -> Table:
         tuple(Objective(**{**o, "direction": Direction(o["direction"])}) for o in data["objectives"])
     )
     rows = tuple(_row(row) for row in data["rows"])
-    return Table(objectives, tuple(_recipe(r) for r in data["recipes"]), rows, data.get("defaults", {}))
+    recipes = tuple(_recipe(r) for r in data["recipes"])
+    return Table(objectives, recipes, rows, data.get("defaults", {}), lossy=_lossy(recipes, rows))
+
+
+def _lossy(recipes: Iterable[Recipe], rows: Iterable[Row]) -> frozenset[str]:
+    """Recipes that were rejected on every tree on which they were recorded, and so count as rejected on any."""
+    passed = frozenset().union(*(row.recipes for row in rows if row.entry.rejected is None))
+    return frozenset(recipe.name for recipe in recipes) - passed
 
 
 def _recipe(data: Mapping[str, Any]) -> Recipe:

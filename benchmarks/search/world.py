@@ -60,11 +60,7 @@ class World:
 
     def _tuned(self, tree: Tree, knobs: Mapping[str, KnobValue]) -> Tree:
         """The nearest grid point, though not the one where the tree is."""
-        rows = [row for row in self.table.by_recipes.get(tree.row.recipes, ()) if row is not tree.row]
-        if not rows:
-            return tree
-        only = Table(self.table.objectives, self.table.recipes, tuple(rows))
-        return Tree(recipes=tree.recipes, row=only.nearest(tree.row.recipes, knobs))
+        return Tree(recipes=tree.recipes, row=self.table.nearest(tree.recipes, knobs, but=tree.row))
 
     def _changed(self, mine: Tree, other: Tree) -> frozenset[str]:
         parts = (self.descent.components_of(name) for name in mine.recipes - other.recipes)
@@ -101,6 +97,12 @@ class World:
         self.trees[child.id] = made
         self.archive.add(child)
 
+    def remeasure(self, policy: Policy, rng: np.random.Generator) -> None:
+        """Once more what the policy is least sure of."""
+        if (member := policy.remeasure(self.archive, [], rng)) is not None:
+            tree = self.trees[member]
+            self.archive.remeasure(member, self.table.evaluate(tree.row, tree.recipes, rng))
+
     def true_costs(self) -> FloatArray:
         """True costs (N, M) of the scored members."""
         return np.array([self.table.true_costs(self.trees[member].row) for member in self.archive.scored])
@@ -116,14 +118,26 @@ class Setting:
     """Standard deviation of the logarithm of durations."""
     horizon_s: float = float("inf")
     """Simulated seconds after which the run ends."""
+    remeasurements: int = 5
+    """Of the front and its contenders, after the last child: what the quickstart's wall time leaves room for."""
 
 
-def simulate(table: Table, policy: Policy, setting: Setting, seed: int) -> list[tuple[float, FloatArray]]:
-    """(end in simulated seconds, true costs (N, M) of all scored so far) after every child that ended."""
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A simulated run that ended."""
+
+    costs: tuple[FloatArray, ...]
+    """True costs (N, M) of all scored so far, after every child that ended."""
+    archive: Archive
+    """What the policy saw: noisy samples, and the front that a user would be told."""
+
+
+def simulate(table: Table, policy: Policy, setting: Setting, seed: int) -> Replay:
+    """One run of the policy on the table."""
     world = World(table, Descent({r.name: r for r in table.recipes}), Archive(table.objectives))
     world.finish(Proposal(number=0, operator=Operator.SEED), 6.0, np.random.default_rng([seed, 0, 1]))
     flying: list[tuple[float, int, Proposal]] = []
-    history: list[tuple[float, FloatArray]] = []
+    costs: list[FloatArray] = []
     now_s, number = 0.0, 1
     while True:
         while len(flying) < setting.slots and number <= setting.children and now_s < setting.horizon_s:
@@ -136,12 +150,15 @@ def simulate(table: Table, policy: Policy, setting: Setting, seed: int) -> list[
             heapq.heappush(flying, (now_s + duration_s, number, proposal))
             number += 1
         if not flying:
-            return history
+            break
         before_s, (now_s, ended, proposal) = now_s, heapq.heappop(flying)
         if now_s > setting.horizon_s:
-            return history
+            break
         world.finish(proposal, now_s - before_s, np.random.default_rng([seed, ended, 2]))
-        history.append((now_s, world.true_costs()))
+        costs.append(world.true_costs())
+    for index in range(setting.remeasurements):
+        world.remeasure(policy, np.random.default_rng([seed, index, 3]))
+    return Replay(tuple(costs), world.archive)
 
 
 def _duration(world: World, proposal: Proposal) -> float:
