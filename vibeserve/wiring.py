@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluators.evaluator import Evaluator
@@ -16,8 +16,8 @@ from evaluators.fingerprint import digest, fingerprint, fingerprint_difference, 
 from evaluators.pipeline import LocalEvaluator
 from evaluators.target import Target, load_target
 from population.candidate import Operator, Proposal, candidate_id
-from population.disk import Disk
-from population.errors import ConfigError, RunError, UsageError
+from population.disk import Disk, sync_tree
+from population.errors import ConfigError, InfrastructureError, RunError, UsageError
 from population.evaluation import Rejected
 from population.events import RunStarted
 from population.genome import parse_genome
@@ -26,7 +26,7 @@ from population.recipe import Recipe
 from population.replay import State
 from population.repository import Repository
 from vibeserve import __version__
-from vibeserve.claims import Claim, Subject, measure_claim
+from vibeserve.claims import Claim, Subject, claim_json, measure_claim
 from vibeserve.config import Config
 from vibeserve.config_text import to_toml
 from vibeserve.display import Display
@@ -59,6 +59,8 @@ class Parts:
 
     evaluator: Evaluator = field(default_factory=LocalEvaluator)
     disk: Disk = field(default_factory=Disk)
+    take_over: bool = False
+    """Go on although another driver holds the run: that one is fenced."""
 
 
 def run(config: Config, display: Display, parts: Parts | None = None) -> RunResult:
@@ -71,7 +73,14 @@ def run(config: Config, display: Display, parts: Parts | None = None) -> RunResu
     """
     if config.seed is None:
         config = config.replace("seed", secrets.randbelow(2**31), "drawn")
-    return _drive(_prepare(config), config, display, parts or Parts())
+    parts = parts or Parts()
+    try:
+        run_dir = _prepare(config, parts.disk)
+    except OSError as error:
+        raise InfrastructureError(
+            f"{config.runs_dir}: cannot prepare the run: {error}; free space, then run"
+        ) from error
+    return _drive(run_dir, config, display, parts)
 
 
 def resume(run_dir: Path, overrides: Sequence[str], display: Display, parts: Parts | None = None) -> RunResult:
@@ -107,7 +116,7 @@ def verify(run_dir: Path, candidate: str, against: str, pairs: int, progress: Ca
     folder = run_dir / "claims"
     folder.mkdir(exist_ok=True)
     name = f"{candidate}-{against}-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    (folder / name).write_text(json.dumps(asdict(claim), indent=1) + "\n", encoding="utf-8")
+    (folder / name).write_text(json.dumps(claim_json(claim), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return claim
 
 
@@ -127,7 +136,7 @@ def _side(name: str, state: State, rules: Rules, repository: Repository) -> Subj
 # --- preparing a run folder -------------------------------------------------------------------------------------------
 
 
-def _prepare(config: Config) -> Path:
+def _prepare(config: Config, disk: Disk) -> Path:
     if config.target is None:
         raise ConfigError("expected a target folder, got none: `vibeserve run examples/tiny-llama`, or name a preset")
     target = load_target(config.target)
@@ -137,7 +146,7 @@ def _prepare(config: Config) -> Path:
             f"{target.folder}: expected a seed/ folder with the first server; writing one from the reference needs an "
             "LLM agent, which this version does not have"
         )
-    run_dir = _new_folder(config.runs_dir, config.name or target.name)
+    run_dir = _new_folder(config.runs_dir, config.name or target.name, disk)
     snapshot(target, run_dir / "target")
     shutil.copytree(config.skills.dir, run_dir / "skills", ignore=shutil.ignore_patterns("__pycache__"))
     secret = run_dir / "secret"
@@ -149,15 +158,17 @@ def _prepare(config: Config) -> Path:
     for baseline in target.baselines:
         _commit_baseline(repository, target, baseline.name, baseline.recipes, recipes, seed)
     (run_dir / "run.toml").write_text(to_toml(config), encoding="utf-8")
+    sync_tree(run_dir, disk)
     return run_dir
 
 
-def _new_folder(runs_dir: Path, name: str) -> Path:
+def _new_folder(runs_dir: Path, name: str, disk: Disk) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
         folder = runs_dir / f"{stamp}-{name}{suffix}"
         try:
-            folder.mkdir(parents=True)
+            disk.make_folder(runs_dir)
+            folder.mkdir()
         except FileExistsError:
             continue
         except OSError as error:
@@ -219,12 +230,13 @@ def _seed(config: Config) -> int:
 def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> RunResult:
     target = load_target(run_dir / "target")
     recipes = load_recipes(run_dir / "skills")
-    with Ledger.open(run_dir / "ledger", disk=parts.disk) as ledger:
+    with Ledger.open(run_dir / "ledger", parts.take_over, parts.disk) as ledger:
         state = State.replay(ledger.events())
         if state.started is None:
             state.apply(ledger.append(_start_of(run_dir, config, target)))
         _require_same(state, run_dir, config, target)
-        repository = Repository.open(run_dir / "population.git")
+        repository = Repository.open(run_dir / "population.git", disk=parts.disk)
+        repository.recover(state.commits)
         rules = _rules(run_dir, config, target, repository)
         records = Records(
             ledger=ledger,
