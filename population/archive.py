@@ -20,12 +20,13 @@ from population.statistics import Estimate, estimate
 NOISY = "noisy"
 """Flag of an evaluation that others disturbed although it was repeated."""
 NOISY_FACTOR = 2.0
-"""How many times the declared noise such an evaluation is taken to have: its interval is wider by as much at n = 1."""
+"""How many times as wide (log scale) an interval is when every evaluation behind it was disturbed."""
 
 
 def noise_factor(evaluations: Iterable[Scored]) -> float:
-    """What the declared noise of pooled evaluations is multiplied with."""
-    return NOISY_FACTOR if any(NOISY in evaluation.flags for evaluation in evaluations) else 1.0
+    """How many times as wide the interval of pooled evaluations is: 1 if none was disturbed, in proportion if some."""
+    disturbed = [NOISY in evaluation.flags for evaluation in evaluations]
+    return 1.0 + (NOISY_FACTOR - 1.0) * sum(disturbed) / len(disturbed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,11 @@ class Archive:
                     raise ConfigError(f"objective '{objective.name}' got {list(values)}, which no server can reach")
         except ConfigError as error:
             return Rejected(
-                stage=Stage.BENCHMARK, reason=str(error), tier=evaluation.tier, stage_s=dict(evaluation.stage_s)
+                stage=Stage.BENCHMARK,
+                reason=str(error),
+                tier=evaluation.tier,
+                gaps=evaluation.gaps,
+                stage_s=dict(evaluation.stage_s),
             )
         return evaluation
 
@@ -196,7 +201,7 @@ class Archive:
         scored = [e for e in self._evaluations[candidate] if isinstance(e, Scored)]
         samples = {o.name: tuple(v for e in scored for v in objective_samples(o, e.samples)) for o in self.objectives}
         wider = noise_factor(scored)
-        estimates = {o.name: estimate(samples[o.name], wider * o.relative_noise) for o in self.objectives}
+        estimates = {o.name: estimate(samples[o.name], o.relative_noise, wider) for o in self.objectives}
         costs, (low, high) = self.objectives.costs(estimates), self.objectives.cost_bounds(estimates)
         for array in (costs, low, high):
             array.setflags(write=False)

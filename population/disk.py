@@ -1,13 +1,32 @@
-"""Decides how bytes become durable: the file operations of the ledger, behind a seam where tests inject faults."""
+"""Decides how bytes become durable: the ledger's file operations, a seam where tests inject faults and crashes."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
 
 class Disk:
     """The operating system's files. Every method raises OSError as the system does; none retries."""
+
+    def make_folder(self, path: Path) -> None:
+        """With its parents; whichever of them was missing is durable."""
+        if path.is_dir():
+            return
+        self.make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        self.sync_folder(path.parent)
+
+    def names(self, folder: Path) -> list[str]:
+        """The entries of a folder, in any order."""
+        return os.listdir(folder)
+
+    def read(self, path: Path, offset: int, count: int | None) -> bytes:
+        """At most `count` bytes (None: all) from `offset` on."""
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read() if count is None else file.read(count)
 
     def create(self, path: Path) -> int:
         """A new file open for appending; FileExistsError if it exists (atomic, also on NFS ≥ 3)."""
@@ -41,5 +60,55 @@ class Disk:
         finally:
             os.close(fd)
 
+    def touch(self, path: Path) -> None:
+        """Sets a file's times; the server of a network file system is asked, whatever this client has cached.
+
+        Raises:
+            FileNotFoundError: the file is gone, or (ESTALE as OSError) another client removed it.
+        """
+        os.utime(path)
+
+    def remove(self, path: Path) -> None:
+        """Removes a file; it may be missing."""
+        path.unlink(missing_ok=True)
+
+    def lock(self, path: Path, owner: bytes) -> int | None:
+        """Locks a file until `close` or the process's end, and writes the owner into it; None: no locks on this system.
+
+        Raises:
+            BlockingIOError: another process holds the lock.
+        """
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise
+        except OSError:
+            os.close(fd)
+            return None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, owner, 0)
+        return fd
+
     def close(self, fd: int) -> None:
         os.close(fd)
+
+
+def sync_tree(folder: Path, disk: Disk) -> None:
+    """Makes everything in and below a folder durable, and its own name.
+
+    Raises:
+        OSError: something could not be written.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if path.is_file() and not path.is_symlink():
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    disk.sync(fd)
+                finally:
+                    disk.close(fd)
+        disk.sync_folder(Path(root))
+    disk.sync_folder(folder.parent)

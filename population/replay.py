@@ -74,6 +74,12 @@ class State:
         candidates = self.archive.candidates.values()
         return sum(c.cost_s for c in candidates) / len(candidates) if candidates else 0.0
 
+    @property
+    def commits(self) -> dict[str, str]:
+        """Candidate id → commit, of every child whose mutation is on record."""
+        flying = {candidate_id(number): made.commit for number, made in self.mutated.items()}
+        return {name: candidate.commit for name, candidate in self.archive.candidates.items()} | flying
+
     def twin_of(self, tree: str, number: int) -> str | None:
         """The id of another child, ended or in flight, that has this very tree."""
         flying = (candidate_id(n) for n, made in sorted(self.mutated.items()) if made.tree == tree and n != number)

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from population.disk import Disk
 from population.errors import InfrastructureError, RepositoryError
 from population.trees import (
     Entry,
@@ -44,6 +46,10 @@ _IDENTITY = "VibeServe <vibeserve@localhost>"
 _EPOCH_S = 1_767_225_600
 """2026-01-01 UTC: child number n was committed n seconds later."""
 _TIMEOUT_S = 120
+_CLOCK_NS = 10**9
+"""More than any file system's clock is coarse."""
+_LOCK_PATIENCE_S = 2.0
+"""How long a git that outlived its driver may still hold a lock file."""
 _MAX_BUNDLE_BYTES = 256 << 20
 _MAX_OBJECT_BYTES = 64 << 20
 _OPTIONS = (
@@ -86,9 +92,11 @@ class LogEntry:
 class Repository:
     """A bare git repository. Any number of processes may read and write objects; one writes refs."""
 
-    def __init__(self, path: Path, durable: bool = True) -> None:
+    def __init__(self, path: Path, durable: bool = True, disk: Disk | None = None) -> None:
         """Use `create`, `open` or `cache`."""
-        self._path, self._durable = path, durable
+        self._path, self._durable, self._disk = path, durable, disk or Disk()
+        self._synced: dict[Path, int] = {}
+        """Folders of objects that this process has synced → their time of change then."""
 
     @classmethod
     def create(cls, path: Path, durable: bool = True) -> Repository:
@@ -103,8 +111,8 @@ class Repository:
         return repository
 
     @classmethod
-    def open(cls, path: Path, durable: bool = True) -> Repository:
-        """An existing one.
+    def open(cls, path: Path, durable: bool = True, disk: Disk | None = None) -> Repository:
+        """An existing one; `disk` is the seam for tests.
 
         Raises:
             RepositoryError: there is none.
@@ -114,7 +122,7 @@ class Repository:
             raise RepositoryError(
                 f"{path}: expected a bare git repository, found none; was the run folder moved or cut short?"
             )
-        return cls(path, durable)
+        return cls(path, durable, disk)
 
     @classmethod
     def cache(cls, path: Path) -> Repository:
@@ -248,6 +256,31 @@ class Repository:
         """The commit of refs/baselines/<name>."""
         return self._get(f"refs/baselines/{_matching(_BASELINE, name, 'a name of letters, digits, - and _')}")
 
+    def recover(self, commits: Mapping[str, str]) -> None:
+        """For the driver alone: put right what a killed driver, its git, or one that was replaced has left behind.
+
+        Lock files of processes that are gone are removed. `commits` says what the ledger has (candidate id → commit);
+        a ref that is missing or differs is set again.
+
+        Raises:
+            RepositoryError: a commit that the ledger names is not here.
+        """
+        self._break_locks()
+        listed = self._run("for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/candidates").stdout
+        refs = {name: sha for sha, name in (line.split() for line in listed.decode("ascii").splitlines())}
+        for candidate, sha in commits.items():
+            if refs.get(candidate) != sha:
+                if not self.has(sha):
+                    raise RepositoryError(f"{self._path}: expected commit {sha} of {candidate}, found none; restore it")
+                self.set_ref(candidate, sha)
+
+    def _break_locks(self) -> None:
+        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        for lock in [*self._path.glob("*.lock"), *(self._path / "refs").rglob("*.lock")]:
+            while lock.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            lock.unlink(missing_ok=True)
+
     def _set(self, ref: str, sha: str) -> None:
         self._run("update-ref", ref, _sha(sha))
         self._sync_folders(self._path / Path(ref).parent)
@@ -341,12 +374,17 @@ class Repository:
             process.wait(_TIMEOUT_S)
 
     def _unpack(self, pack: bytes) -> None:
-        """Write a pack's objects as loose ones, content and links verified, and make them durable."""
-        before = self._fan_out() if self._durable else {}
+        """Write a pack's objects as loose ones, content and links verified, and make them durable.
+
+        What is here already may have been left unsynced by a process that was killed, so at first every folder is due.
+        """
         self._run("unpack-objects", "-q", "--strict", f"--max-input-size={_MAX_BUNDLE_BYTES}", data=pack)
         if self._durable:
-            changed = [path for path, changed_ns in self._fan_out().items() if before.get(path) != changed_ns]
-            self._sync_folders(*changed, self._path / "objects")
+            found = self._fan_out()
+            self._sync_folders(*(path for path, at in found.items() if self._synced.get(path) != at))
+            self._sync_folders(self._path / "objects")
+            settled_ns = time.time_ns() - _CLOCK_NS  # a later change could still fall on the same tick
+            self._synced = {path: at for path, at in found.items() if at < settled_ns}
 
     def _fan_out(self) -> dict[Path, int]:
         with os.scandir(self._path / "objects") as found:
@@ -358,11 +396,7 @@ class Repository:
             return
         for folder in folders:
             try:
-                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+                self._disk.sync_folder(folder)
             except OSError as error:
                 raise InfrastructureError(f"{folder}: cannot be made durable: {error.strerror}") from error
 

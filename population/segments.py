@@ -28,6 +28,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
+from population.disk import Disk
 from population.errors import InfrastructureError, LedgerError
 from population.events import Event, decode, encode
 
@@ -127,12 +128,27 @@ def segment_path(folder: Path, epoch: int) -> Path:
     return folder / f"{epoch:06d}.jsonl"
 
 
-def newest_epoch(folder: Path) -> int:
+def newest_epoch(folder: Path, disk: Disk) -> int:
     """The highest segment number in use, complete or not; 0 for none."""
-    return max((int(m[1]) for m in map(_NAME.fullmatch, _names(folder)) if m), default=0)
+    return max(_epochs(folder, disk), default=0)
 
 
-def read_ledger(folder: Path, before: int | None = None) -> Reading:
+def last_hash(folder: Path, disk: Disk) -> str:
+    """Hash of the last complete record as it stands there, unverified; "" where only `read_ledger` can tell.
+
+    Raises:
+        InfrastructureError: the files cannot be read.
+    """
+    for epoch in reversed(_epochs(folder, disk)):
+        data = _read(segment_path(folder, epoch), disk, 0, None)
+        *_, line, _ = (b"", *data.split(b"\n"))
+        if line:
+            match = _LINE.fullmatch(line)
+            return match["hash"].decode("ascii") if match is not None else ""
+    return ""
+
+
+def read_ledger(folder: Path, disk: Disk, before: int | None = None) -> Reading:
     """Verify and decode everything that counts, in the segments of epochs < `before`.
 
     Raises:
@@ -140,32 +156,31 @@ def read_ledger(folder: Path, before: int | None = None) -> Reading:
         InfrastructureError: the files cannot be read.
     """
     reading = Reading()
-    for path, limit in _chain(folder, before, reading.notes):
+    for path, limit in _chain(folder, disk, before, reading.notes):
         reading.enter(path)
-        _read_segment(path, limit, reading)
+        _read_segment(path, disk, limit, reading)
     return reading
 
 
-def read_more(reading: Reading) -> None:
+def read_more(reading: Reading, disk: Disk) -> None:
     """Take in what was appended to the newest segment since."""
     if reading.segment is not None:
         reading.notes = [note for note in reading.notes if not note.startswith(f"{reading.segment}: dropped")]
-        _read_segment(reading.segment, None, reading)
+        _read_segment(reading.segment, disk, None, reading)
 
 
-def _names(folder: Path) -> list[str]:
+def _epochs(folder: Path, disk: Disk) -> list[int]:
     try:
-        return [entry.name for entry in folder.iterdir()]
+        return sorted(int(m[1]) for m in map(_NAME.fullmatch, disk.names(folder)) if m)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise InfrastructureError(f"{folder}: cannot be listed: {error.strerror}") from error
 
 
-def _chain(folder: Path, before: int | None, notes: list[str]) -> list[tuple[Path, int | None]]:
+def _chain(folder: Path, disk: Disk, before: int | None, notes: list[str]) -> list[tuple[Path, int | None]]:
     """The segments that count, oldest first, each with the bytes that count (None: all that are complete)."""
-    epochs = sorted(int(m[1]) for m in map(_NAME.fullmatch, _names(folder)) if m)
-    paths = [segment_path(folder, epoch) for epoch in epochs if before is None or epoch < before]
+    paths = [segment_path(folder, epoch) for epoch in _epochs(folder, disk) if before is None or epoch < before]
     chain: list[tuple[Path, int | None]] = []
     limit, wanted = None, None
     while paths:
@@ -173,7 +188,7 @@ def _chain(folder: Path, before: int | None, notes: list[str]) -> list[tuple[Pat
         if wanted is not None and path.name != wanted:
             notes.append(f"{path}: ignored, another driver had replaced its driver before anything was acknowledged")
             continue
-        first = _first_record(path)
+        first = _first_record(path, disk)
         if first is None and wanted is None:
             notes.append(f"{path}: ignored, its driver ended before anything was acknowledged")
             continue
@@ -188,9 +203,9 @@ def _chain(folder: Path, before: int | None, notes: list[str]) -> list[tuple[Pat
     return []
 
 
-def _first_record(path: Path) -> re.Match[bytes] | None:
+def _first_record(path: Path, disk: Disk) -> re.Match[bytes] | None:
     """The first line, or None if it is incomplete."""
-    data = _read(path, 0, 1 << 16)
+    data = _read(path, disk, 0, 1 << 16)
     line = data[: data.find(b"\n") + 1]
     if not line or _has_empty_sector(line, 0):
         return None
@@ -201,10 +216,10 @@ def _first_record(path: Path) -> re.Match[bytes] | None:
     return match
 
 
-def _read_segment(path: Path, limit: int | None, reading: Reading) -> None:
+def _read_segment(path: Path, disk: Disk, limit: int | None, reading: Reading) -> None:
     """Take in the records from `reading.end` on."""
     offset = reading.end
-    data = _read(path, offset, None if limit is None else max(0, limit - offset))
+    data = _read(path, disk, offset, None if limit is None else max(0, limit - offset))
     for line in _lines(data):
         match = _LINE.fullmatch(line[:-1])
         if match is None or line[-1:] != b"\n" or not _continues(match, reading):
@@ -263,11 +278,9 @@ def _has_empty_sector(line: bytes, start: int) -> bool:
     return any(not line[a:b].strip(b"\0") for a, b in pairwise(cuts))
 
 
-def _read(path: Path, offset: int, count: int | None) -> bytes:
+def _read(path: Path, disk: Disk, offset: int, count: int | None) -> bytes:
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read() if count is None else file.read(count)
+        return disk.read(path, offset, count)
     except OSError as error:
         raise InfrastructureError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -235,7 +235,8 @@ class Driver:
         self._faults.pop(key, None)
 
     def _pump(self) -> None:
-        """Wait a moment for completions and record them."""
+        """Wait a moment for completions and record them; a driver that was replaced ends here at the latest."""
+        self._records.ledger.require_ours()
         if self._records.stop_marker.exists():
             self._records.stop_marker.unlink(missing_ok=True)
             self._interrupts += 1
@@ -278,6 +279,7 @@ class Driver:
         twin = self._state.twin_of(outcome.tree, job.proposal.number)
         if twin is not None:
             return Rejected(stage=Stage.DEDUPE, reason=f"the same tree as {twin}")
+        self._records.ledger.require_ours()
         repository = self._records.repository
         repository.unbundle(outcome.bundle)
         try:

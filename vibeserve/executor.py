@@ -67,6 +67,8 @@ class Evaluated:
     evaluation: Evaluation
     elapsed_s: float
     node: str = ""
+    device: str = ""
+    """The node with the GPUs and CPUs of the lease; empty if the executor does not say."""
     files: tuple[tuple[str, str], ...] = ()
 
 

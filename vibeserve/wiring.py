@@ -8,16 +8,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluators.evaluator import Evaluator
 from evaluators.fingerprint import digest, fingerprint, fingerprint_difference, snapshot
 from evaluators.pipeline import LocalEvaluator
 from evaluators.target import Target, load_target
 from population.candidate import Operator, Proposal, candidate_id
-from population.disk import Disk
-from population.errors import ConfigError, RunError, UsageError
+from population.disk import Disk, sync_tree
+from population.errors import ConfigError, InfrastructureError, RunError, UsageError
 from population.evaluation import Rejected
 from population.events import RunStarted
 from population.genome import parse_genome
@@ -25,8 +27,8 @@ from population.ledger import Ledger, read_events
 from population.recipe import Recipe
 from population.replay import State
 from population.repository import Repository
-from vibeserve import __version__
-from vibeserve.claims import Claim, Subject, measure_claim
+from vibeserve import __version__, tiers
+from vibeserve.claims import Claim, Subject, claim_json, measure_claim
 from vibeserve.config import Config
 from vibeserve.config_text import to_toml
 from vibeserve.display import Display
@@ -40,9 +42,8 @@ from vibeserve.rules import Root, Rules
 from vibeserve.runs import STOP_MARKER
 from vibeserve.workshop import Kit, Workshop, pack
 
-_TIER_C = (
-    "isolation: tier C (clean environment, process-tree kill, rlimits), for servers of your own seed and skills only"
-)
+if TYPE_CHECKING:
+    from vibeserve.cluster import Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +58,11 @@ class RunResult:
 class Parts:
     """What measures and what stores: replaced where measurements are recorded, or a disk is to fail."""
 
-    evaluator: Evaluator = field(default_factory=LocalEvaluator)
+    evaluator: Evaluator | None = None
+    """None: `LocalEvaluator`, isolated as the config says."""
     disk: Disk = field(default_factory=Disk)
+    take_over: bool = False
+    """Go on although another driver holds the run: that one is fenced."""
 
 
 def run(config: Config, display: Display, parts: Parts | None = None) -> RunResult:
@@ -71,7 +75,17 @@ def run(config: Config, display: Display, parts: Parts | None = None) -> RunResu
     """
     if config.seed is None:
         config = config.replace("seed", secrets.randbelow(2**31), "drawn")
-    return _drive(_prepare(config), config, display, parts or Parts())
+    parts = parts or Parts()
+    if parts.evaluator is None and config.target is not None and _is_local(config):
+        first_party = tiers.is_own(config.target, config.skills.dir)
+        tiers.require([tiers.look(config.evaluation.allow_reduced_isolation, first_party)])
+    try:
+        run_dir = _prepare(config, parts.disk)
+    except OSError as error:
+        raise InfrastructureError(
+            f"{config.runs_dir}: cannot prepare the run: {error}; free space, then run"
+        ) from error
+    return _drive(run_dir, config, display, parts)
 
 
 def resume(run_dir: Path, overrides: Sequence[str], display: Display, parts: Parts | None = None) -> RunResult:
@@ -83,22 +97,31 @@ def resume(run_dir: Path, overrides: Sequence[str], display: Display, parts: Par
     return _drive(run_dir, load_run_config(run_dir, overrides), display, parts or Parts())
 
 
-def verify(run_dir: Path, candidate: str, against: str, pairs: int, progress: Callable[[str], None]) -> Claim:
+def verify(
+    run_dir: Path,
+    candidate: str,
+    against: str,
+    pairs: int,
+    progress: Callable[[str], None],
+    overrides: Sequence[str] = (),
+) -> Claim:
     """Measure `candidate` against another candidate or a baseline in fresh pairs; the claim is kept in claims/.
 
     Raises:
         UsageError: the run has no such candidate or baseline.
         RunError: a side was rejected while it was measured.
     """
-    config, target = load_run_config(run_dir), load_target(run_dir / "target")
+    config, target = load_run_config(run_dir, overrides), load_target(run_dir / "target")
     state = State.replay(read_events(run_dir / "ledger"))
     _require_same(state, run_dir, config, target)
     repository = Repository.open(run_dir / "population.git")
     rules = _rules(run_dir, config, target, repository)
-    kit = _kit(run_dir, target, load_recipes(run_dir / "skills"), repository, rules, LocalEvaluator())
+    kit = _kit(config, run_dir, repository, rules, state)
     sides = tuple(_side(name, state, rules, repository) for name in (candidate, against))
     executor = _executor(config, kit, target, alone=True)
     try:
+        for line in _isolation(config, target, kit, state):
+            progress(line)
         claim = measure_claim(
             (sides[0], sides[1]), executor, target.objectives, rules.trace_seed("held-out"), pairs, progress
         )
@@ -107,7 +130,7 @@ def verify(run_dir: Path, candidate: str, against: str, pairs: int, progress: Ca
     folder = run_dir / "claims"
     folder.mkdir(exist_ok=True)
     name = f"{candidate}-{against}-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    (folder / name).write_text(json.dumps(asdict(claim), indent=1) + "\n", encoding="utf-8")
+    (folder / name).write_text(json.dumps(claim_json(claim), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return claim
 
 
@@ -127,7 +150,7 @@ def _side(name: str, state: State, rules: Rules, repository: Repository) -> Subj
 # --- preparing a run folder -------------------------------------------------------------------------------------------
 
 
-def _prepare(config: Config) -> Path:
+def _prepare(config: Config, disk: Disk) -> Path:
     if config.target is None:
         raise ConfigError("expected a target folder, got none: `vibeserve run examples/tiny-llama`, or name a preset")
     target = load_target(config.target)
@@ -137,7 +160,7 @@ def _prepare(config: Config) -> Path:
             f"{target.folder}: expected a seed/ folder with the first server; writing one from the reference needs an "
             "LLM agent, which this version does not have"
         )
-    run_dir = _new_folder(config.runs_dir, config.name or target.name)
+    run_dir = _new_folder(config.runs_dir, config.name or target.name, disk)
     snapshot(target, run_dir / "target")
     shutil.copytree(config.skills.dir, run_dir / "skills", ignore=shutil.ignore_patterns("__pycache__"))
     secret = run_dir / "secret"
@@ -149,15 +172,17 @@ def _prepare(config: Config) -> Path:
     for baseline in target.baselines:
         _commit_baseline(repository, target, baseline.name, baseline.recipes, recipes, seed)
     (run_dir / "run.toml").write_text(to_toml(config), encoding="utf-8")
+    sync_tree(run_dir, disk)
     return run_dir
 
 
-def _new_folder(runs_dir: Path, name: str) -> Path:
+def _new_folder(runs_dir: Path, name: str, disk: Disk) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
         folder = runs_dir / f"{stamp}-{name}{suffix}"
         try:
-            folder.mkdir(parents=True)
+            disk.make_folder(runs_dir)
+            folder.mkdir()
         except FileExistsError:
             continue
         except OSError as error:
@@ -219,12 +244,13 @@ def _seed(config: Config) -> int:
 def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> RunResult:
     target = load_target(run_dir / "target")
     recipes = load_recipes(run_dir / "skills")
-    with Ledger.open(run_dir / "ledger", disk=parts.disk) as ledger:
+    with Ledger.open(run_dir / "ledger", parts.take_over, parts.disk) as ledger:
         state = State.replay(ledger.events())
         if state.started is None:
             state.apply(ledger.append(_start_of(run_dir, config, target)))
         _require_same(state, run_dir, config, target)
-        repository = Repository.open(run_dir / "population.git")
+        repository = Repository.open(run_dir / "population.git", disk=parts.disk)
+        repository.recover(state.commits)
         rules = _rules(run_dir, config, target, repository)
         records = Records(
             ledger=ledger,
@@ -233,12 +259,15 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
             children=run_dir / "children",
             stop_marker=run_dir / STOP_MARKER,
         )
-        executor = _executor(config, _kit(run_dir, target, recipes, repository, rules, parts.evaluator), target)
-        display.event(_TIER_C)
+        kit = _kit(config, run_dir, repository, rules, state, parts.evaluator)
+        executor = _executor(config, kit, target)
         observer = Observer(run_dir.name, rules, state, executor, display)
         try:
+            for line in () if parts.evaluator else _isolation(config, target, kit, state):
+                display.event(line)
             reason = Driver(rules, records, config.search.build(recipes), executor, observer).run()
         finally:
+            executor.close()
             display.close()
     return RunResult(run_dir=run_dir, stopped_because=reason)
 
@@ -249,6 +278,10 @@ def _start_of(run_dir: Path, config: Config, target: Target) -> RunStarted:
         seed=_seed(config),
         objectives=tuple(target.objectives),
         fingerprint=_fingerprint(run_dir, config, target),
+        first_party=config.target is not None
+        and tiers.is_own(config.target, config.skills.dir)
+        and tiers.same(config.target, run_dir / "target")
+        and tiers.same(config.skills.dir, run_dir / "skills"),
     )
 
 
@@ -288,14 +321,19 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
 
 
 def _kit(
+    config: Config,
     run_dir: Path,
-    target: Target,
-    recipes: Mapping[str, Recipe],
     repository: Repository,
     rules: Rules,
-    evaluator: Evaluator,
+    state: State,
+    evaluator: Evaluator | None = None,
 ) -> Kit:
+    assert state.started is not None
+    target = load_target(run_dir / "target")
+    recipes = load_recipes(run_dir / "skills")
     mutators: dict[Operator, Mutator] = {Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()}
+    proposals = (*(child.proposal for child in state.archive.children.values()), *state.pending.values())
+    operators = {proposal.operator for proposal in proposals} | set(mutators)
     return Kit(
         run=run_dir.name,
         target_tar=pack(run_dir / "target"),
@@ -303,9 +341,33 @@ def _kit(
         seed_bundle=repository.bundle(rules.root.commit, have=()),
         seed_commit=rules.root.commit,
         mutators=mutators,
-        evaluator=evaluator,
+        evaluator=evaluator or LocalEvaluator(allow_reduced=config.evaluation.allow_reduced_isolation),
         cpus=target.resources.cpus,
+        first_party=state.started.first_party and tiers.is_mechanical(operators),
     )
+
+
+def _is_local(config: Config) -> bool:
+    """Whether evaluations run on this machine alone."""
+    return config.cluster.executor == "inline" or config.cluster.address is None
+
+
+def _isolation(config: Config, target: Target, kit: Kit, state: State) -> list[str]:
+    """What to tell the user about the isolation on the machines that evaluate.
+
+    Raises:
+        IsolationError: all of them refuse.
+    """
+    look = partial(tiers.look, config.evaluation.allow_reduced_isolation, kit.first_party)
+    if _is_local(config):
+        found = [look()]
+    else:
+        from vibeserve import cluster
+
+        found = cluster.on_nodes(_demand(config, target), look)
+    tiers.require(found)
+    archive = state.archive
+    return tiers.announcement(found, {e.tier for name in archive.scored for e in archive.evaluations(name)})
 
 
 def _executor(config: Config, kit: Kit, target: Target, alone: bool = False) -> Executor:
@@ -317,10 +379,16 @@ def _executor(config: Config, kit: Kit, target: Target, alone: bool = False) -> 
     from vibeserve import cluster
 
     cluster.connect(config.cluster.address)
-    labels = dict(config.cluster.labels)
-    if target.resources.accelerator_type:
-        labels.setdefault("ray.io/accelerator-type", target.resources.accelerator_type)
-    demand = cluster.Demand(cpus=target.resources.cpus, gpus=target.resources.num_gpus, labels=labels)
+    demand = _demand(config, target)
     if alone:
         return cluster.RayExecutor(kit, cluster.pinned(demand), 1)
     return cluster.RayExecutor(kit, demand, config.cluster.evaluate_slots)
+
+
+def _demand(config: Config, target: Target) -> Demand:
+    from vibeserve.cluster import Demand
+
+    labels = dict(config.cluster.labels)
+    if target.resources.accelerator_type:
+        labels.setdefault("ray.io/accelerator-type", target.resources.accelerator_type)
+    return Demand(cpus=target.resources.cpus, gpus=target.resources.num_gpus, labels=labels)

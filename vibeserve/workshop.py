@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from evaluators.evaluator import EvaluationTask, Evaluator
+from evaluators.evaluator import EvaluationTask, Evaluator, Lease
 from population.candidate import Operator, Proposal
 from population.errors import InfrastructureError, VibeServeError
 from population.evaluation import Rejected, Stage
@@ -28,6 +28,7 @@ from vibeserve.mutators import Mutation, Mutator
 
 Outcome = TypeVar("Outcome")
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FILES_BYTES = 60_000
 """Text kept per evaluation: results must stay far below Ray's 100 kB inlining limit, or a dead node loses them."""
 
@@ -46,12 +47,14 @@ class Kit:
     evaluator: Evaluator
     cpus: int
     """Logical CPUs per evaluation."""
+    first_party: bool = False
+    """Whether all trees of the run are made of the checkout's own files (`vibeserve.tiers`)."""
 
     @property
     def cache(self) -> Path:
-        """This machine's cache folder for the run."""
+        """This machine's cache folder for the run; another one after a reboot, because nothing in it is synced."""
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        return Path(base) / "vibeserve" / "runs" / f"{self.run}-{self.target_digest[:12]}"
+        return Path(base) / "vibeserve" / "runs" / f"{self.run}-{self.target_digest[:12]}{_boot()}"
 
 
 def pack(folder: Path) -> bytes:
@@ -148,7 +151,11 @@ class Workshop:
             evaluation = self._kit.evaluator.evaluate(self._task(task, workspace, output), granted, progress)
             files = _texts(output)
         return Evaluated(
-            evaluation=evaluation, elapsed_s=time.monotonic() - started, node=os.uname().nodename, files=files
+            evaluation=evaluation,
+            elapsed_s=time.monotonic() - started,
+            node=os.uname().nodename,
+            device=_device(granted),
+            files=files,
         )
 
     def _task(self, task: MeasureTask, workspace: Path, output: Path) -> EvaluationTask:
@@ -162,6 +169,7 @@ class Workshop:
             repeats=task.repeats,
             judged=task.judged,
             profile=task.profile,
+            first_party=self._kit.first_party,
             output=output,
         )
 
@@ -181,6 +189,19 @@ class Workshop:
             if not place.is_dir():  # otherwise another worker was first
                 raise InfrastructureError(f"cannot unpack the target into {place}: {error}") from error
         return place
+
+
+def _boot() -> str:
+    """What names this boot of the machine; nothing where the system has no such name."""
+    try:
+        return f"-{_BOOT_ID.read_text(encoding='ascii').strip()[:8]}"
+    except OSError:
+        return ""
+
+
+def _device(granted: Lease) -> str:
+    gpus, cpus = (" ".join(map(str, numbers)) for numbers in (granted.gpus, granted.cpus))
+    return f"{os.uname().nodename}{f' GPUs {gpus}' if gpus else ''} CPUs {cpus}"
 
 
 def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
