@@ -15,6 +15,7 @@ from evaluators.command import TrustedCommand, run_trusted
 from evaluators.fingerprint import digest
 from evaluators.server import describe_exit
 from evaluators.target import Target
+from population.disk import Disk, sync_tree
 from population.errors import InfrastructureError
 
 
@@ -78,6 +79,7 @@ def _build(target: Target, folder: Path, cpus: tuple[int, ...]) -> None:
             )
             raise InfrastructureError(f"the target's [artifacts] command {ended}:\n{outcome.output}")
         _make_read_only(made)
+        sync_tree(made, Disk())  # after a power cut it is all there, or is built again
         made.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

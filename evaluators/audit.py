@@ -17,12 +17,15 @@ from typing import Any
 
 from evaluators.command import TrustedCommand, run_trusted
 from evaluators.load.record import Response
+from evaluators.probes import ECHO, PROBE
 from evaluators.server import describe_exit
 from evaluators.strict_json import Malformed, metric, read_object
 from evaluators.target_schema import AuditTable
 from population.errors import InfrastructureError
 from population.evaluation import Rejected, Stage
 
+AUDITED = ("timed", PROBE, ECHO)
+"""Purposes of answers that are greedy, so that the reference can score them."""
 THRESHOLDS = ("max_gap", "p999_gap", "mean_gap", "flip_rate")
 """Figures of the audit that the target may bound, the decisive one first."""
 
@@ -36,13 +39,17 @@ class Sampled:
 
 
 def sample_responses(responses: Sequence[Response], count: int, seed: int) -> list[Sampled]:
-    """At most `count` answers, taken in turn from strata by load, occupancy, time and prompt length.
+    """All probes and their echoes, and timed answers from strata by load, occupancy, time and prompt length in turn.
 
-    Answers that the window cut off count too: their tokens were measured. The choice depends on the secret seed.
+    `count` bounds probes and timed answers together. Those that the window cut off count too: their tokens were
+    measured. The choice depends on the secret seed.
     """
-    answered = [r for r in responses if r.output_ids and r.failure is None and r.purpose == "timed"]
+    scorable = [r for r in responses if r.output_ids and r.failure is None and r.purpose in AUDITED]
+    always = [Sampled(response=r, occupancy=_occupancy(r, scorable)) for r in scorable if r.purpose != "timed"]
+    count = max(0, count - sum(item.response.purpose == PROBE for item in always))
+    answered = [r for r in scorable if r.purpose == "timed"]
     rng = random.Random(f"audit/{seed}")
-    sampled = [Sampled(response=r, occupancy=_occupancy(r, answered)) for r in answered]
+    sampled = [Sampled(response=r, occupancy=_occupancy(r, scorable)) for r in answered]
     rng.shuffle(sampled)
     strata: dict[tuple[Any, ...], list[Sampled]] = {}
     for item in sampled:
@@ -54,7 +61,7 @@ def sample_responses(responses: Sequence[Response], count: int, seed: int) -> li
     chosen: list[Sampled] = []
     while len(chosen) < count and any(queues):
         chosen += [queue.pop() for queue in queues if queue]
-    return chosen[:count]
+    return always + chosen[:count]
 
 
 def audit(
@@ -137,9 +144,14 @@ def _write(sample: Sequence[Sampled], path: Path) -> None:
 
 
 def _occupancy(response: Response, others: Sequence[Response]) -> int:
-    """Answers of the same load, this one included, that were under way halfway through this one."""
-    middle_s = (response.sent_s + response.end_s) / 2
-    return sum(o.load == response.load and o.sent_s <= middle_s <= o.end_s for o in others)
+    """Answers of the same run of a load, this one included, that were under way halfway through this one."""
+    middle_s, run = (response.sent_s + response.end_s) / 2, _run_of(response)
+    return sum(_run_of(o) == run and o.sent_s <= middle_s <= o.end_s for o in others)
+
+
+def _run_of(response: Response) -> tuple[str, str]:
+    """Load, and what the id says of repeat and trial: times of different runs do not compare."""
+    return response.load, response.id.partition("/")[0]
 
 
 def _stratum(item: Sampled, population: Sequence[Sampled]) -> tuple[Any, ...]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from evaluators.gpu_noise import foreign_gpu_processes
 from evaluators.load.record import Response
-from evaluators.load.result import LoadResult, result_json
 from evaluators.load.session import LoadSession
 from evaluators.load.workload import Load
-from evaluators.noise import CpuMeter, CpuWindow
+from evaluators.noise import CpuMeter
+from evaluators.probes import Probing
+from evaluators.repeat import Repeat, protocol_fault, readings, rejection, repeat_json
 from evaluators.server import ServerUnderTest
-from evaluators.strict_json import Malformed, check_metric
 from population.errors import ConfigError
 from population.evaluation import Rejected, Stage
 from population.objectives import ObjectiveSet, objective_samples
@@ -22,8 +23,6 @@ from population.statistics import estimate
 
 NOISE_RETRIES = 2
 """How often in all a disturbed repeat is measured again."""
-HONEST_FAILURES = frozenset({"timeout", "connection-lost", "connection-failed", "http-status"})
-"""Failures of a server that is merely overloaded: infinite latency. Every other kind breaks the protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +32,17 @@ class Plan:
     objectives: ObjectiveSet
     repeats: int
     warmup_requests: int
+    warmup_tokens: int | None = None
     trace_seed: int
     content_seed: int
     bar: tuple[tuple[float, ...], ...] = ()
     cpus: tuple[int, ...] = ()
     """The lease's CPUs, on which others' work is noise."""
+    gpus: tuple[str, ...] = ()
+    """The lease's GPUs, likewise."""
     noise_retries: int = NOISE_RETRIES
+    best: Mapping[str, float] = field(default_factory=dict)
+    """Per metric what no server can beat (`evaluators/roofline.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +54,6 @@ class Measurement:
     responses: tuple[Response, ...] = ()
     report: tuple[Mapping[str, object], ...] = ()
     """Per repeat, for `benchmark.json`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Repeat:
-    results: tuple[LoadResult, ...]
-    window: CpuWindow
 
 
 def measure(server: ServerUnderTest, session: LoadSession, loads: Sequence[Load], plan: Plan) -> Measurement | Rejected:
@@ -70,22 +68,23 @@ def measure(server: ServerUnderTest, session: LoadSession, loads: Sequence[Load]
     benchmark = _Benchmark(server, session, loads, plan)
     if (rejected := benchmark.warm_up()) is not None:
         return rejected
-    kept: list[_Repeat] = []
+    kept: list[Repeat] = []
     samples: dict[str, tuple[float, ...]] = {}
     short = False
     while len(kept) < plan.repeats and not short:
         repeat = benchmark.quiet_repeat()
         if isinstance(repeat, Rejected):
             return _with_last_words(repeat, server)
-        values = _values(repeat)
+        values = readings(repeat, plan.best)
         if isinstance(values, Rejected):
             return _with_last_words(values, server)
         kept.append(repeat)
         samples = _pool(samples, values, len(kept))
         if (missing := missing_objectives(plan.objectives, samples)) is not None:
             return _with_last_words(missing, server)
-        short = len(kept) < plan.repeats and beaten(plan.objectives, samples, plan.bar)
-    return _measurement(kept, samples, short)
+        quiet = not any(r.noisy for r in kept)
+        short = len(kept) < plan.repeats and quiet and beaten(plan.objectives, samples, plan.bar)
+    return benchmark.asked_again(_measurement(kept, samples, short), kept[-1])
 
 
 def missing_objectives(objectives: ObjectiveSet, samples: Mapping[str, Sequence[float]]) -> Rejected | None:
@@ -99,7 +98,10 @@ def missing_objectives(objectives: ObjectiveSet, samples: Mapping[str, Sequence[
 
 
 def beaten(objectives: ObjectiveSet, samples: Mapping[str, Sequence[float]], bar: Sequence[Sequence[float]]) -> bool:
-    """Whether even the optimistic ends of the intervals are dominated by a row of `bar` (costs, minimised)."""
+    """Whether even the optimistic ends of the intervals are dominated by a row of `bar` (costs, minimised).
+
+    For quiet repeats only: a neighbour makes any candidate look beaten.
+    """
     if not bar:
         return False
     estimates = {o.name: estimate(objective_samples(o, samples), o.relative_noise) for o in objectives}
@@ -108,9 +110,9 @@ def beaten(objectives: ObjectiveSet, samples: Mapping[str, Sequence[float]], bar
     return bool(((rows <= optimistic).all(axis=1) & (rows < optimistic).any(axis=1)).any())
 
 
-def _measurement(kept: Sequence[_Repeat], samples: Mapping[str, tuple[float, ...]], short: bool) -> Measurement:
+def _measurement(kept: Sequence[Repeat], samples: Mapping[str, tuple[float, ...]], short: bool) -> Measurement:
     flags = {flag for repeat in kept for result in repeat.results for flag in result.flags}
-    flags |= {"noisy"} if any(repeat.window.noisy for repeat in kept) else set()
+    flags |= {"noisy"} if any(repeat.noisy for repeat in kept) else set()
     flags |= {"short"} if short else set()
     responses = [
         replace(response, id=f"{number}:{response.id}")
@@ -122,7 +124,7 @@ def _measurement(kept: Sequence[_Repeat], samples: Mapping[str, tuple[float, ...
         samples=samples,
         flags=frozenset(flags),
         responses=tuple(responses),
-        report=tuple(_report(repeat) for repeat in kept),
+        report=tuple(repeat_json(repeat) for repeat in kept),
     )
 
 
@@ -140,26 +142,27 @@ class _Benchmark:
     def warm_up(self) -> Rejected | None:
         if not self._plan.warmup_requests:
             return None
-        result = self._session.warm_up(self._loads[0], self._plan.warmup_requests, self._content_seed())
+        plan, seed = self._plan, self._content_seed()
+        result = self._session.warm_up(self._loads[0], plan.warmup_requests, seed, plan.warmup_tokens)
         if (crash := self._server.crash()) is not None:
             return replace(crash, reason=f"{crash.reason} during warm-up")
         if not any(response.tokens for response in result.responses):
-            silent = _rejected(f"no verified token came for {len(result.responses)} warm-up requests", result)
-            return _protocol_fault(result) or silent
+            silent = rejection(f"no verified token came for {len(result.responses)} warm-up requests", result.errors)
+            return protocol_fault(result.responses, "the warm-up") or silent
         return None
 
-    def quiet_repeat(self) -> _Repeat | Rejected:
+    def quiet_repeat(self) -> Repeat | Rejected:
         """One repeat; measured again while others disturb it and retries are left, and then the quietest of them."""
         best = self._repeat()
-        while not isinstance(best, Rejected) and best.window.noisy and self._retries_left:
+        while not isinstance(best, Rejected) and best.noisy and self._retries_left:
             self._retries_left -= 1
             again = self._repeat()
             if isinstance(again, Rejected):
                 return again
-            best = min(best, again, key=lambda repeat: repeat.window.foreign_share)
+            best = min(best, again, key=lambda repeat: repeat.disturbance)
         return best
 
-    def _repeat(self) -> _Repeat | Rejected:
+    def _repeat(self) -> Repeat | Rejected:
         seed, results = self._content_seed(), []
         meter = CpuMeter(self._plan.cpus, self._server.process.supervisor_pid)
         for load in self._loads:
@@ -167,55 +170,21 @@ class _Benchmark:
             if (crash := self._server.crash()) is not None:
                 return replace(crash, reason=f"{crash.reason} during load '{load.name}'")
             results.append(result)
-        return _Repeat(results=tuple(results), window=meter.read())
+        foreign_gpu = foreign_gpu_processes(self._plan.gpus, self._server.process.supervisor_pid)
+        return Repeat(results=tuple(results), window=meter.read(), foreign_gpu=foreign_gpu)
+
+    def asked_again(self, measured: Measurement, last: Repeat) -> Measurement | Rejected:
+        """With the answers to some prompts that were asked again, for the audit."""
+        probing = Probing(session=self._session, loads=self._loads, seed=self._content_seed())
+        answers = probing.ask_again(measured.responses, sum(r.metrics["duration"] for r in last.results))
+        if (crash := self._server.crash()) is not None:
+            return replace(crash, reason=f"{crash.reason} after the loads")
+        return answers if isinstance(answers, Rejected) else replace(measured, responses=answers)
 
     def _content_seed(self) -> int:
         """Fresh for every warm-up and repeat: no prompt is ever sent twice."""
         self._draws += 1
         return int.from_bytes(hashlib.sha256(f"{self._plan.content_seed}/{self._draws}".encode()).digest()[:7], "big")
-
-
-def _values(repeat: _Repeat) -> dict[str, float] | Rejected:
-    """The metrics of one repeat by name, or why they are none."""
-    values: dict[str, float] = {}
-    alone = len(repeat.results) == 1
-    tokens = 0.0
-    for result in repeat.results:
-        name = result.load.name
-        if (fault := _protocol_fault(result)) is not None:
-            return fault
-        if not result.metrics.get("total_output_tokens"):
-            return _rejected(
-                f"load '{name}' got no verified token in its window of {result.load.window_s or 0:g} s", result
-            )
-        tokens += result.metrics["total_output_tokens"]
-        try:
-            for metric, value in result.metrics.items():
-                number = check_metric(f"{metric}@{name}", value, infinite=metric.endswith("_ms"))
-                values[f"{metric}@{name}"] = number
-                if alone:
-                    values[metric] = number
-        except Malformed as error:
-            return _rejected(str(error), result)
-    values["cpu_ms_per_token"] = max(0.0, repeat.window.server_s) * 1000 / tokens
-    values["foreign_cpu_share"] = repeat.window.foreign_share
-    return values
-
-
-def _protocol_fault(result: LoadResult) -> Rejected | None:
-    broken = [group for group in result.errors if group.kind not in HONEST_FAILURES]
-    if not broken:
-        return None
-    count = sum(group.count for group in broken)
-    what = (
-        f"{count} of {len(result.responses)} answers of load '{result.load.name}' break the protocol: {broken[0].kind}"
-    )
-    return _rejected(what, result)
-
-
-def _rejected(reason: str, result: LoadResult) -> Rejected:
-    lines = [f"{group.count} x {group.kind}: {text}" for group in result.errors for text in group.evidence]
-    return Rejected(stage=Stage.BENCHMARK, reason=reason, evidence="\n".join(lines)[:4000])
 
 
 def _with_last_words(rejected: Rejected, server: ServerUnderTest) -> Rejected:
@@ -230,16 +199,3 @@ def _pool(
     if repeats == 1:
         return {name: (value,) for name, value in values.items()}
     return {name: (*before, values[name]) for name, before in samples.items() if name in values}
-
-
-def _report(repeat: _Repeat) -> dict[str, object]:
-    window = repeat.window
-    return {
-        "loads": [result_json(result) for result in repeat.results],
-        "cpu": {
-            "elapsed_s": window.elapsed_s,
-            "server_s": window.server_s,
-            "own_s": window.own_s,
-            "foreign_share": window.foreign_share,
-        },
-    }

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluators.pod import Pod
 from evaluators.process import Launch, NotExecutable, RunningProcess, printable
 from evaluators.sandbox import clean_environment
 from evaluators.server import fill
@@ -27,6 +28,10 @@ class TrustedCommand:
     home: Path
     cpus: tuple[int, ...] = ()
     gpus: tuple[str, ...] = ()
+    pod: Pod | None = None
+    """The network that it joins: that of the server it asks."""
+    hidden: tuple[Path, ...] = ()
+    """Folders that are empty for it: the candidate's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,8 @@ def run_trusted(command: TrustedCommand, words: dict[str, str]) -> Outcome:
         log=command.log,
         cpus=command.cpus,
         gpus=command.gpus,
+        pod=None if command.pod is None else command.pod.holder_pid,
+        hidden=command.hidden,
     )
     try:
         with RunningProcess(launch) as process:

@@ -43,6 +43,8 @@ class EvaluationTask:
     judged: bool = True
     """False for a re-measurement: the tree has passed the checker before; boot, benchmark and audit still run."""
     profile: bool = False
+    first_party: bool = False
+    """The tree is made of the checkout's own seed, recipes, knobs and merges, so it may run without isolation."""
     output: Path | None = None
     """Folder for server log, checker and benchmark output (children/<id>/); None keeps nothing."""
 

@@ -44,6 +44,13 @@ class Machine:
             queue += children
         return found
 
+    def unwrapped(self, pid: int) -> int:
+        """The command that bubblewrap's processes stand around; `pid` itself where there are none."""
+        below = {process.parent: process.pid for process in self.processes.values()}
+        while pid in below and self.processes[pid].name == "bwrap":
+            pid = below[pid]
+        return pid
+
     def own(self) -> set[int]:
         """This process, its ancestors, everything in its session, and Ray: our overhead, not a neighbour's noise.
 
@@ -67,11 +74,11 @@ class Machine:
         """CPU seconds that these processes and their collected children have used."""
         return sum(self.processes[pid].cpu_s for pid in pids if pid in self.processes)
 
-    def listeners(self, port: int) -> set[str]:
-        """Inodes of the TCP sockets that listen on `port`."""
+    def listeners(self, port: int, process: int | None = None) -> set[str]:
+        """Inodes of the TCP sockets that listen on `port` in the network of `process`; None: in ours."""
         found = set()
-        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            with contextlib.suppress(OSError), open(table) as lines:
+        for table in ("tcp", "tcp6"):
+            with contextlib.suppress(OSError), open(f"/proc/{process or 'self'}/net/{table}") as lines:
                 for line in list(lines)[1:]:
                     fields = line.split()
                     if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:

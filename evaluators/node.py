@@ -1,4 +1,7 @@
-"""Decides what an evaluation on this node can rely on: the facts that `vibeserve doctor` shows."""
+"""Decides what an evaluation on this node can rely on: the facts that `vibeserve doctor` shows.
+
+How well candidates are isolated here is not looked up but tried, by the attacks of `evaluators/hostile`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from evaluators.bubblewrap import BubblewrapSandbox
+from evaluators.hostile.findings import Probe
+from evaluators.hostile.probe import LIMITS, attack
+from evaluators.isolation import choose, facts, why_not_a
+from evaluators.sandbox import Problem, Sandbox, Tier
+from population.errors import InfrastructureError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +34,50 @@ class Check:
 def probe() -> list[Check]:
     """What an evaluation on this node can rely on."""
     return [_system(), _cpus(), _bubblewrap(), _py_spy(), _gpus()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReport:
+    """One node's facts, and how its isolation stood the attacks."""
+
+    node: str
+    tier: Tier
+    """The one that a tree of somebody else gets here; C: such a tree is refused here."""
+    checks: tuple[Check, ...]
+    probe: Probe | None
+    """None: the attacks could not be carried out."""
+    trouble: str = ""
+    """Why they could not."""
+    better: Problem | None = None
+    """What keeps this node from tier A."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the tier keeps its promise."""
+        return self.probe is not None and not self.probe.unexpected
+
+
+def inspect_node(allow_reduced: bool = False) -> NodeReport:
+    """Everything about this machine; takes some ten seconds. `allow_reduced`: tier B will do where A does not work."""
+    sandbox = small(choose(allow_reduced, first_party=True))
+    probed, trouble = None, ""
+    try:
+        probed = attack(sandbox)
+    except InfrastructureError as error:
+        trouble = str(error)
+    return NodeReport(
+        node=os.uname().nodename,
+        tier=sandbox.tier,
+        checks=tuple(probe()),
+        probe=probed,
+        trouble=trouble,
+        better=why_not_a(facts()),
+    )
+
+
+def small(sandbox: Sandbox) -> Sandbox:
+    """The same isolation, with the limits that the attacks try to pass; tiers without limits stay as they are."""
+    return BubblewrapSandbox(limits=LIMITS) if isinstance(sandbox, BubblewrapSandbox) else sandbox
 
 
 def nvidia_gpus() -> list[str]:

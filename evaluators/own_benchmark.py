@@ -8,7 +8,9 @@ from pathlib import Path
 
 from evaluators.benchmark import Measurement, Plan, beaten, missing_objectives
 from evaluators.command import TrustedCommand, run_trusted
+from evaluators.gpu_noise import foreign_gpu_processes
 from evaluators.noise import CpuMeter
+from evaluators.roofline import impossible
 from evaluators.server import ServerUnderTest, describe_exit
 from evaluators.strict_json import Malformed, check_metric, metric, read_object
 from population.evaluation import Rejected, Stage
@@ -38,7 +40,8 @@ def measure_with(server: ServerUnderTest, benchmark: OwnBenchmark, plan: Plan) -
         if isinstance(values, Rejected):
             return values
         window = meter.read()
-        flags |= {"noisy"} if window.noisy else set()
+        disturbed = window.noisy or foreign_gpu_processes(plan.gpus, server.process.supervisor_pid)
+        flags |= {"noisy"} if disturbed else set()
         values["foreign_cpu_share"] = window.foreign_share
         reports.append(values)
         samples = {
@@ -47,7 +50,7 @@ def measure_with(server: ServerUnderTest, benchmark: OwnBenchmark, plan: Plan) -
         samples = {name: kept for name, kept in samples.items() if len(kept) == number + 1}
         if (missing := missing_objectives(plan.objectives, samples)) is not None:
             return missing
-        if number + 1 < plan.repeats and beaten(plan.objectives, samples, plan.bar):
+        if number + 1 < plan.repeats and "noisy" not in flags and beaten(plan.objectives, samples, plan.bar):
             flags.add("short")
             break
     return Measurement(samples=samples, flags=frozenset(flags), report=tuple(reports))
@@ -72,7 +75,8 @@ def _run(server: ServerUnderTest, benchmark: OwnBenchmark, plan: Plan) -> dict[s
     except Malformed as error:
         problem = Rejected(stage=Stage.BENCHMARK, reason=f"the target's benchmark reported no measurement: {error}")
         return replace(problem, evidence=outcome.output)
-    return {**_others(report), **required}
+    values = {**_others(report), **required}
+    return impossible(values, plan.best) or values
 
 
 def _others(report: Mapping[str, object]) -> dict[str, float]:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evaluators.artifacts import artifacts_folder, default_cache
+from evaluators.artifacts import default_cache
 from evaluators.audit import audit, sample_responses
 from evaluators.benchmark import NOISE_RETRIES, Measurement, Plan, measure
 from evaluators.command import TrustedCommand
 from evaluators.evaluator import EvaluationTask, Lease
+from evaluators.isolation import choose
 from evaluators.judge import accuracy_check, smoke_check, static_check
 from evaluators.load.endpoint import Endpoint
 from evaluators.load.record import Response
 from evaluators.load.session import ClientOptions, LoadSession
 from evaluators.load.workload import Load
 from evaluators.own_benchmark import OwnBenchmark, measure_with
+from evaluators.pod import Pod
+from evaluators.preparation import Prepared, prepare
 from evaluators.process import tail
 from evaluators.profiler import profile
-from evaluators.sandbox import PlainSandbox, Sandbox, clean_environment
+from evaluators.repeat import protocol_fault
+from evaluators.sandbox import Sandbox, clean_environment
 from evaluators.server import ServerCommand, ServerUnderTest
-from evaluators.target import Target, load_target
+from evaluators.target import Target
 from population.errors import InfrastructureError
 from population.evaluation import Evaluation, Rejected, Scored, Stage
 
@@ -37,39 +42,44 @@ class LocalEvaluator:
     """Judges and measures one tree at a time on this machine; implements `evaluators.evaluator.Evaluator`."""
 
     def __init__(
-        self, sandbox: Sandbox | None = None, cache: Path | None = None, noise_retries: int = NOISE_RETRIES
+        self,
+        sandbox: Sandbox | None = None,
+        cache: Path | None = None,
+        noise_retries: int = NOISE_RETRIES,
+        allow_reduced: bool = False,
     ) -> None:
-        """`sandbox` None: tier C. `cache` None: `default_cache()`. `noise_retries` 0: flag noise, never repeat."""
-        self._sandbox = sandbox or PlainSandbox()
+        """Nothing is looked at yet: an evaluator travels to the machine that evaluates.
+
+        Args:
+            sandbox: None: what `isolation.choose` finds on that machine for the tree at hand.
+            cache: None: `default_cache()`.
+            noise_retries: 0: flag noise, never repeat.
+            allow_reduced: whether tier B will do.
+        """
+        self._sandbox = sandbox
+        self._allow_reduced = allow_reduced
         self._cache = cache or default_cache()
         self._noise_retries = noise_retries
-        self._targets: dict[Path, tuple[Target, Path, tuple[str, ...]]] = {}
+        self._targets: dict[Path, Prepared] = {}
 
     def evaluate(self, task: EvaluationTask, lease: Lease, progress: Callable[[Stage], None]) -> Evaluation:
         """See `Evaluator.evaluate`."""
         clock = _Clock(progress)
         try:
-            target, artifacts, vocab = self._prepare(task.target, lease)
+            sandbox = self._sandbox or choose(self._allow_reduced, task.first_party)
+            if task.target not in self._targets:
+                self._targets[task.target] = prepare(task.target, self._cache, lease.cpus)
+            ready = self._targets[task.target]
             site = _Site(
-                task=task, lease=lease, target=target, artifacts=artifacts, vocab=vocab, sandbox=self._sandbox,
+                task=task, lease=lease, target=ready.target, artifacts=ready.artifacts, vocab=ready.vocab,
+                best=ready.best, sandbox=sandbox,
                 scratch=lease.scratch, noise_retries=self._noise_retries,
                 output=task.output or lease.scratch / "output",
             )  # fmt: skip
             evaluation = _Evaluation(site, clock).run()
         except OSError as error:
             raise InfrastructureError(f"evaluation of {task.candidate}: {error}; is the disk full?") from error
-        return replace(evaluation, stage_s=clock.seconds(), tier=self._sandbox.tier)
-
-    def _prepare(self, folder: Path, lease: Lease) -> tuple[Target, Path, tuple[str, ...]]:
-        """Target, artifacts and vocabulary; read once, because a run's snapshot never changes."""
-        if folder not in self._targets:
-            target = load_target(folder)
-            self._targets[folder] = (
-                target,
-                artifacts_folder(target, self._cache, lease.cpus),
-                target.vocabulary() or (),
-            )
-        return self._targets[folder]
+        return replace(evaluation, stage_s=clock.seconds(), tier=sandbox.tier, gaps=sandbox.gaps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +91,7 @@ class _Site:
     target: Target
     artifacts: Path
     vocab: tuple[str, ...]
+    best: Mapping[str, float]
     sandbox: Sandbox
     scratch: Path
     noise_retries: int
@@ -96,7 +107,7 @@ class _Site:
     def client_cpus(self) -> tuple[int, ...]:
         return self.lease.cpus[-1:]
 
-    def server(self) -> ServerUnderTest:
+    def server(self, pod: Pod | None) -> ServerUnderTest:
         """The candidate's server, pinned to all CPUs but the client's, where there are two or more."""
         table = self.target.server
         command = ServerCommand(
@@ -109,10 +120,10 @@ class _Site:
             gpus=self.lease.gpus,
             readable=(self.artifacts,),
         )
-        return ServerUnderTest(command, self.sandbox)
+        return ServerUnderTest(command, self.sandbox, pod=pod)
 
-    def trusted(self, table: str, command: tuple[str, ...], timeout_s: float) -> TrustedCommand:
-        """A command of the target, for one of its tables."""
+    def trusted(self, table: str, command: tuple[str, ...], timeout_s: float, pod: Pod | None) -> TrustedCommand:
+        """A command of the target, for one of its tables; where there is a pod, the tree is not there for it."""
         return TrustedCommand(
             table=table,
             command=command,
@@ -122,11 +133,16 @@ class _Site:
             home=self.scratch / "trusted",
             cpus=self.lease.cpus,
             gpus=self.lease.gpus,
+            pod=pod,
+            hidden=() if pod is None else (self.task.workspace,),
         )
 
     def endpoint(self, url: str) -> Endpoint:
         """How our client addresses the server."""
-        return Endpoint(url=url, model=self.target.model.name, prompt_ids=self.target.prompt_ids, vocab=self.vocab)
+        model, most = self.target.model.name, self.target.server.max_tokens_per_chunk
+        return Endpoint(
+            url=url, model=model, prompt_ids=self.target.prompt_ids, vocab=self.vocab, max_tokens_per_chunk=most
+        )
 
     def plan(self) -> Plan:
         """What to measure."""
@@ -134,11 +150,14 @@ class _Site:
             objectives=self.target.objectives,
             repeats=self.task.repeats or self.target.benchmark.repeats,
             warmup_requests=self.target.benchmark.warmup_requests,
+            warmup_tokens=self.target.benchmark.warmup_tokens,
             trace_seed=self.task.trace_seed,
             content_seed=self.task.content_seed,
             bar=self.task.bar,
             cpus=self.lease.cpus,
+            gpus=self.lease.gpus,
             noise_retries=self.noise_retries,
+            best=self.best,
         )
 
 
@@ -149,35 +168,53 @@ class _Evaluation:
         self._site = site
         self._clock = clock
         self._hints: dict[str, float | str] = {}
+        self._pod: Pod | None = None
 
     def run(self) -> Evaluation:
         site, clock = self._site, self._clock
         clock.enter(Stage.STATIC)
-        if site.task.judged and (rejected := static_check(site.task.workspace)) is not None:
+        if site.task.judged and (rejected := static_check(site.task.workspace, site.target.inspection)) is not None:
             return rejected
-        with site.server() as server:
-            measured = self._serve(server)
-        # The server is gone: the reference has the CPUs and the GPU's memory to itself.
-        return measured if isinstance(measured, Rejected) else self._audited(measured)
+        with site.sandbox.pod() as self._pod:
+            measured = self._serve()
+            # The server is gone: the reference has the CPUs and the GPU's memory to itself.
+            return measured if isinstance(measured, Rejected) else self._audited(measured)
 
-    def _serve(self, server: ServerUnderTest) -> Measurement | Rejected:
+    def _serve(self) -> Measurement | Rejected:
+        site = self._site
+        with site.server(self._pod) as server:
+            if (rejected := self._judge(server)) is not None:
+                return rejected
+            if not (site.task.judged and site.target.server.restart_after_checker):
+                return self._benchmark(server)
+        # What the checker taught it goes with its memory and its home.
+        shutil.rmtree(site.home, ignore_errors=True)
+        with site.server(self._pod) as server:
+            return server.start() or self._benchmark(server)
+
+    def _judge(self, server: ServerUnderTest) -> Rejected | None:
         site, clock = self._site, self._clock
         clock.enter(Stage.BOOT)
         if (rejected := server.start()) is not None:
             return rejected
         if site.task.judged:
             clock.enter(Stage.SMOKE)
-            if (rejected := smoke_check(server, site.target)) is not None:
+            if (rejected := smoke_check(server, site.target, site.task.content_seed)) is not None:
                 return rejected
             clock.enter(Stage.CHECKER)
             if (rejected := self._check(server)) is not None:
                 return rejected
+        return None
+
+    def _benchmark(self, server: ServerUnderTest) -> Measurement | Rejected:
+        site, clock = self._site, self._clock
         clock.enter(Stage.BENCHMARK)
         with ExitStack() as stack:
             loads = self._loads()
             options = ClientOptions(
-                cpus=site.client_cpus, log=site.output / "requests.jsonl", warmup_timeout_s=_warmup_timeout_s(loads)
-            )
+                cpus=site.client_cpus, log=site.output / "requests.jsonl", pod=self._pod,
+                warmup_timeout_s=_warmup_timeout_s(loads),
+            )  # fmt: skip
             session = stack.enter_context(LoadSession(site.endpoint(server.url), loads, options))
             measured = self._measure(server, session)
             if not isinstance(measured, Rejected) and site.task.profile:
@@ -187,7 +224,7 @@ class _Evaluation:
 
     def _check(self, server: ServerUnderTest) -> Rejected | None:
         accuracy = self._site.target.accuracy
-        command = self._site.trusted("accuracy", accuracy.command, accuracy.timeout_s)
+        command = self._site.trusted("accuracy", accuracy.command, accuracy.timeout_s, self._pod)
         return accuracy_check(server, command, self._words(server.url, "accuracy.json"))
 
     def _loads(self) -> tuple[Load, ...]:
@@ -206,14 +243,15 @@ class _Evaluation:
             measured = measure(server, session, site.target.loads, site.plan())
         else:
             own = OwnBenchmark(
-                command=site.trusted("benchmark", table.command, table.timeout_s),
+                command=site.trusted("benchmark", table.command, table.timeout_s, self._pod),
                 words=self._words(server.url, "target_benchmark.json"),
                 output=site.output / "target_benchmark.json",
             )
             measured = measure_with(server, own, site.plan())
             if not isinstance(measured, Rejected) and site.target.audit is not None:
-                answers = session.run(self._loads()[0], site.task.trace_seed, site.task.content_seed)
-                measured = replace(measured, responses=tuple(answers.responses))
+                answers = session.run(self._loads()[0], site.task.trace_seed, site.task.content_seed).responses
+                fault = protocol_fault(answers, "the audit's load")
+                measured = fault or replace(measured, responses=tuple(answers))
         if not isinstance(measured, Rejected):
             _write_json(site.output / "benchmark.json", {"repeats": measured.report, "flags": sorted(measured.flags)})
         return measured
@@ -252,7 +290,7 @@ class _Evaluation:
         site, table = self._site, self._site.target.audit
         assert table is not None
         sample = sample_responses(responses, table.responses, site.task.content_seed)
-        command = site.trusted("audit", table.command, table.timeout_s)
+        command = site.trusted("audit", table.command, table.timeout_s, self._pod)
         verdict = audit(sample, table, command, self._words("", "audit.json"))
         if isinstance(verdict, Rejected) and not verdict.evidence:
             return replace(verdict, evidence=tail(site.output / "server.log"))

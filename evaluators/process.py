@@ -14,47 +14,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from evaluators.launch import CHECKOUT, Enclosure, Launch
 from population.errors import InfrastructureError
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+__all__ = ["LOST", "Enclosure", "Launch", "NotExecutable", "RunningProcess", "printable", "tail"]
+
+_SUPERVISOR = "import sys; sys.path.append(sys.argv[1]); from evaluators.supervisor import main; sys.exit(main())"
+"""With -I nothing of ours is found by itself; appended, our packages can shadow none of the standard library's."""
 _START_TIMEOUT_S = 20.0
 _SWEEP_TIMEOUT_S = 10.0
-_LIMITS = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 65536, "RLIMIT_FSIZE": 8 << 30}
 # The kernel's out-of-memory killer takes the command before anything of ours.
 _OOM_SCORE_ADJ = 1000
 LOST = -signal.SIGKILL
 """Exit code of a command whose supervisor was killed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """One command, completely described; nothing is inherited from the calling process."""
-
-    command: tuple[str, ...]
-    workspace: Path
-    """Working directory."""
-    env: Mapping[str, str]
-    """The whole environment."""
-    log: Path
-    """Receives stdout and stderr together."""
-    log_limit_bytes: int = 1 << 20
-    cpus: tuple[int, ...] = ()
-    """Logical CPUs to pin to; empty: no pinning."""
-    gpus: tuple[str, ...] = ()
-    limits: Mapping[str, int] = field(default_factory=lambda: dict(_LIMITS))
-    """Names of `resource.RLIMIT_*` → limit."""
-    writable: tuple[Path, ...] = ()
-    """Folders the command may write, besides private temporary ones; enforced by isolation tiers A and B."""
-    readable: tuple[Path, ...] = ()
-    """Further folders that it may read; enforced by isolation tiers A and B."""
-    fds: tuple[int, ...] = ()
-    """Descriptors of the supervisor that the command inherits (the sandbox's options)."""
 
 
 class NotExecutable(Exception):
@@ -77,19 +53,7 @@ class RunningProcess:
         self._code: int | None = None
         self._buffer = b""
         self._control, self._status = _spawn()
-        spec = {
-            "argv": list(launch.command),
-            "cwd": str(launch.workspace),
-            "env": dict(launch.env),
-            "log": str(launch.log),
-            "log_limit_bytes": launch.log_limit_bytes,
-            "cpus": list(launch.cpus),
-            "limits": dict(launch.limits),
-            "oom_score_adj": _OOM_SCORE_ADJ,
-            "owner": os.getpid(),
-            "fds": list(launch.fds),
-        }
-        self._tell(json.dumps(spec))
+        self._tell(json.dumps(launch.to_json() | {"owner": os.getpid(), "oom_score_adj": _OOM_SCORE_ADJ}))
         self._await_start(launch)
 
     def __enter__(self) -> Self:
@@ -176,9 +140,11 @@ class RunningProcess:
                 self.supervisor_pid = pid
             case {"started": pid}:
                 self.pid = pid
-            case {"failed": text}:
+            case {"failed": text, "machine": machine}:
                 self._code = 127
                 self._close()
+                if machine:
+                    raise InfrastructureError(f"the sandbox could not be set up: {text}")
                 raise NotExecutable(text)
             case {"exited": code}:
                 self._code = code
@@ -197,7 +163,7 @@ class RunningProcess:
 
 def _spawn() -> tuple[Any, Any]:
     """Start a detached supervisor; its control pipe (for writing) and status pipe (for reading)."""
-    argv = [sys.executable, "-I", "-S", str(_SUPERVISOR)]
+    argv = [sys.executable, "-I", "-S", "-c", _SUPERVISOR, str(CHECKOUT)]
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     control, status = os.fdopen(control_write, "wb", buffering=0), os.fdopen(status_read, "rb", buffering=0)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from evaluators.machine import Machine
 from evaluators.node import py_spy
 from evaluators.process import Launch, NotExecutable, RunningProcess
 from evaluators.sandbox import clean_environment
@@ -28,9 +29,9 @@ def profile(
     program = py_spy()
     if program is None:
         return {"profiler": "py-spy is not installed"}
-    stacks = scratch / "stacks.txt"
+    stacks, pid = scratch / "stacks.txt", Machine().unwrapped(server.process.pid)
     command = (
-        program, "record", "--pid", str(server.process.pid), "--duration", str(max(1, round(seconds))),
+        program, "record", "--pid", str(pid), "--duration", str(max(1, round(seconds))),
         "--rate", str(SAMPLES_PER_S), "--format", "raw", "--output", str(stacks), "--subprocesses", "--nonblocking",
     )  # fmt: skip
     launch = Launch(

@@ -9,13 +9,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from evaluators.pod import Pod
 from evaluators.process import Launch, RunningProcess
 from population.errors import InfrastructureError
 
 Tier = Literal["A", "B", "C"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a tier cannot be had on this machine, and what would change that."""
+
+    cause: str
+    cure: str
 
 
 class Sandbox(Protocol):
@@ -24,6 +35,15 @@ class Sandbox(Protocol):
     @property
     def tier(self) -> Tier:
         """Stamped into each evaluation."""
+        ...
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What this tier leaves open on this machine, one clause each; stamped into each evaluation."""
+        ...
+
+    def pod(self) -> AbstractContextManager[Pod | None]:
+        """A network for one evaluation, loopback only, that its server and its clients share; None: the host's."""
         ...
 
     def launch(self, launch: Launch) -> RunningProcess:
@@ -40,6 +60,15 @@ class PlainSandbox:
     """Tier C: what `RunningProcess` does by itself, nothing more."""
 
     tier: Tier = "C"
+    gaps = (
+        "files: reads and writes what our own user can",
+        "network: the host's, and whatever the host reaches",
+        "processes: sees, signals and traces those of our own user",
+        "resources: memory, processes and disk are not limited",
+    )
+
+    def pod(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def launch(self, launch: Launch) -> RunningProcess:
         return RunningProcess(launch)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from evaluators.machine import Machine
+from evaluators.pod import Pod, PodConnection
 from evaluators.process import Launch, NotExecutable, RunningProcess
 from evaluators.sandbox import Sandbox
 from evaluators.target_schema import ServerTable
@@ -42,8 +43,11 @@ class ServerCommand:
 class ServerUnderTest:
     """A candidate's server; a context manager that ends its whole process tree on exit, whatever happened."""
 
-    def __init__(self, command: ServerCommand, sandbox: Sandbox, port: int | None = None) -> None:
-        """`port` None: any free one, and another if somebody else takes it first."""
+    def __init__(
+        self, command: ServerCommand, sandbox: Sandbox, port: int | None = None, pod: Pod | None = None
+    ) -> None:
+        """`port` None: any free one, and another if somebody else takes it first. `pod`: the network it is in."""
+        self.pod = pod
         self._command = command
         self._sandbox = sandbox
         self._fixed_port = port
@@ -81,7 +85,12 @@ class ServerUnderTest:
         """
         for _ in range(_ATTEMPTS if self._fixed_port is None else 1):
             self._port = self._fixed_port or free_port()
-            rejected = self._launch() or self._await_ready()
+            try:
+                self._launch()
+                rejected = self._await_ready()
+            except NotExecutable as error:
+                reason = f"the server command could not be executed: {error}"
+                return Rejected(stage=Stage.BOOT, reason=reason, tier=self._sandbox.tier)
             if rejected is None:
                 return None
             if not self._foreign_listener():
@@ -103,7 +112,7 @@ class ServerUnderTest:
             return None
         return self._rejected(Stage.BENCHMARK, f"the server died under load ({describe_exit(code)})")
 
-    def _launch(self) -> Rejected | None:
+    def _launch(self) -> None:
         command, table = self._command, self._command.table
         words = {**command.placeholders, "host": HOST, "port": str(self._port), "url": self.url}
         launch = Launch(
@@ -114,14 +123,10 @@ class ServerUnderTest:
             cpus=command.cpus,
             gpus=command.gpus,
             readable=command.readable,
+            ports=(self._port,),
+            pod=None if self.pod is None else self.pod.holder_pid,
         )
-        try:
-            self._process = self._sandbox.launch(launch)
-        except NotExecutable as error:
-            return Rejected(
-                stage=Stage.BOOT, reason=f"the server command could not be executed: {error}", tier=self._sandbox.tier
-            )
-        return None
+        self._process = self._sandbox.launch(launch)
 
     def _await_ready(self) -> Rejected | None:
         table, started = self._command.table, time.monotonic()
@@ -141,7 +146,7 @@ class ServerUnderTest:
                     f"expected 2xx from GET {table.ready_path} "
                     f"on port {self._port}, got {answer}",
                 )
-            answer = probe_http(self._port, table.ready_path, timeout_s=min(max(left_s, 0.05), 2.0))
+            answer = probe_http(self._port, table.ready_path, min(max(left_s, 0.05), 2.0), self.pod)
             if answer == "ready":
                 return None if not self._foreign_listener() else self._rejected(Stage.BOOT, "another process answers")
             pause_s = min(pause_s * 1.5, _POLL_LAST_S, max(left_s, 0.001))
@@ -149,7 +154,7 @@ class ServerUnderTest:
     def _foreign_listener(self) -> bool:
         """Whether a process outside the server's tree listens on the port; False where the system cannot tell."""
         machine = Machine()
-        listeners = machine.listeners(self._port)
+        listeners = machine.listeners(self._port, None if self.pod is None else self.pod.holder_pid)
         if not listeners or self._process is None:
             return False
         ours = machine.tree(self._process.supervisor_pid)
@@ -174,9 +179,9 @@ def free_port() -> int:
         raise InfrastructureError(f"no free port on {HOST}: {error.strerror}") from error
 
 
-def probe_http(port: int, path: str, timeout_s: float) -> str:
+def probe_http(port: int, path: str, timeout_s: float, pod: Pod | None = None) -> str:
     """`ready` for a 2xx answer to GET, else what came instead, in words."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
+    connection = PodConnection(HOST, port, timeout_s, pod)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         status = connection.getresponse().status

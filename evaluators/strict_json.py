@@ -29,12 +29,21 @@ def read_object(path: Path) -> dict[str, Any]:
         raise Malformed(f"expected a JSON object in {path.name}, but the file was not written") from error
     except (OSError, UnicodeDecodeError) as error:
         raise Malformed(f"expected a JSON object in {path.name}: {error}") from error
+    return parse_object(text, path.name)
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """The JSON object that `text` is; `where` names it in messages.
+
+    Raises:
+        Malformed: not strict JSON, a key twice in one object, or not an object.
+    """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"expected strict JSON in {path.name}: {error}") from error
+        raise Malformed(f"expected strict JSON in {where}: {error}") from error
     if not isinstance(value, dict):
-        raise Malformed(f"expected a JSON object in {path.name}, got {type(value).__name__}")
+        raise Malformed(f"expected a JSON object in {where}, got {type(value).__name__}")
     return value
 
 
@@ -64,6 +73,14 @@ def check_metric(name: str, value: object, infinite: bool = False) -> float:
     if math.isnan(number) or number < 0 or (math.isinf(number) and not infinite):
         raise Malformed(f"'{name}' must be a finite number >= 0, got {value!r}")
     return number
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What two values under one key mean, readers do not agree on."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return found
 
 
 def _refuse_constant(text: str) -> NoReturn:

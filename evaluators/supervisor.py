@@ -1,13 +1,14 @@
 """Decides when a process tree ends: runs one command, and kills all its descendants when it ends or its owner does.
 
-Run as `python -I -S supervisor.py`, standard library only, detached by a double fork, so that nobody who kills the
-owner's children kills it too. It is a subreaper: daemons that the command leaves behind become its children and die
-with the rest.
+Run by `process.py` in an isolated interpreter, standard library only, detached by a double fork, so that nobody who
+kills the owner's children kills it too. It is a subreaper: daemons that the command leaves behind become its children
+and die with the rest.
 
 Control (stdin), one line each: first the spec as JSON, then `stop SECONDS` (SIGTERM, later SIGKILL) or `kill`. End of
 file, or the owner's death, means `kill`. Status (stdout), one JSON object per line: {"supervisor": pid}, then
-{"started": pid} or {"failed": text}, and at last {"exited": code} once no descendant is left (negative code: the
-signal, as in subprocess).
+{"started": pid}, or {"failed": text, "machine": whether it is the machine's fault}, which may follow {"started"} where
+a wrapper such as bubblewrap executes the command, and at last {"exited": code} once no descendant is left (negative
+code: the signal, as in subprocess).
 """
 
 from __future__ import annotations
@@ -15,19 +16,26 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import json
 import os
-import resource
 import select
 import signal
 import sys
 import time
 from typing import Any
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+from evaluators.birth import affinity, set_affinity, start
+from evaluators.bounded_log import Log
+from evaluators.groups import Groups
+from evaluators.lineage import descendants, memory_above, send, threads
+
+_PR_SET_CHILD_SUBREAPER = 36
 _SWEEP_S = 0.002
+_WATCH_S = 0.05
+_WATCH_SHARE = 0.05
+"""Most of one CPU's time that looking at the tree may take."""
 _READ_BYTES = 1 << 16
+_SHELL_SIGNAL = 128
 
 
 def main() -> int:
@@ -87,9 +95,11 @@ class Supervisor:
         self._spec = spec
         self._control = control
         self._log = Log(spec["log"], spec["log_limit_bytes"])
+        self._groups = Groups(spec["groups"])
         self._child = 0
         self._code: int | None = None
         self._kill_at: float | None = None
+        self._look_at = time.monotonic() + _WATCH_S if spec["watch"] else None
 
     def run(self) -> None:
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
@@ -98,10 +108,11 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        self._child, output, failure = start(self._spec)
+        self._child, output, wrapper, failure = start(self._spec)
         if failure:
-            report({"failed": failure})
             os.waitpid(self._child, 0)
+            self._groups.remove()
+            report(failure)
             return
         report({"started": self._child})
         own_cpus = affinity()
@@ -110,7 +121,7 @@ class Supervisor:
         set_affinity(own_cpus)  # nor may the command's CPU load delay the kill
         self._sweep()
         self._log.drain(output)
-        report({"exited": self._code if self._code is not None else -signal.SIGKILL})
+        report(self._end(wrapper))
 
     def _watch(self, wake: int, output: int) -> None:
         """Return when the command has ended, or is to be killed."""
@@ -119,8 +130,7 @@ class Supervisor:
         if owner is not None:
             sources.append(owner)
         while True:
-            wait_s = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
-            ready, _, _ = select.select(sources, [], [], wait_s)
+            ready, _, _ = select.select(sources, [], [], self._wait_s())
             if output in ready and not self._log.pump(output):
                 sources.remove(output)
             if wake in ready:
@@ -133,13 +143,38 @@ class Supervisor:
             overdue = self._kill_at is not None and time.monotonic() >= self._kill_at
             if self._code is not None or overdue or self._control.closed or (owner is not None and owner in ready):
                 return
+            if self._exceeded():
+                return
+
+    def _wait_s(self) -> float | None:
+        times = [at for at in (self._kill_at, self._look_at) if at is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _exceeded(self) -> bool:
+        """Whether the tree is above a limit that no control group keeps; looks now and then."""
+        began = time.monotonic()
+        if self._look_at is None or began < self._look_at:
+            return False
+        limits, pids = self._spec["watch"], descendants()
+        words = ""
+        if "pids" in limits and threads(pids) > limits["pids"]:
+            words = f"more than {limits['pids']} processes and threads"
+        elif "memory_bytes" in limits and memory_above(pids, limits["memory_bytes"]):
+            words = f"more than {limits['memory_bytes'] >> 20} MiB of memory"
+        now = time.monotonic()
+        self._look_at = now + max(_WATCH_S, (now - began) / _WATCH_SHARE)
+        if words:
+            self._log.note(f"killed: {words}")
+        return bool(words)
 
     def _obey(self, line: str) -> None:
         verb, _, argument = line.partition(" ")
         grace_s = float(argument) if verb == "stop" else 0.0
         self._kill_at = time.monotonic() + grace_s
         if grace_s > 0:
-            send(descendants(), signal.SIGTERM)
+            # A wrapper that dies takes the command with it, before the command could say goodbye.
+            wrapper = {self._child} if self._spec["status_fd"] is not None else set()
+            send([pid for pid in descendants() if pid not in wrapper], signal.SIGTERM)
 
     def _reap(self) -> bool:
         """Collect the dead; False when no child is left at all."""
@@ -164,109 +199,22 @@ class Supervisor:
                     os.killpg(self._child, signal.SIGKILL)
             time.sleep(_SWEEP_S)
 
-
-class Log:
-    """The command's output in a file of bounded size: the beginning and the end survive."""
-
-    def __init__(self, path: str, limit_bytes: int) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._limit = limit_bytes
-        self._size = 0
-        self._dropped = 0
-
-    def pump(self, output: int) -> bool:
-        """Copy what is there; False at end of file."""
-        try:
-            chunk = os.read(output, _READ_BYTES)
-        except BlockingIOError:
-            return True
-        with contextlib.suppress(OSError):  # a full disk loses log lines, not the evaluation
-            self._size += os.write(self._fd, chunk)
-            if self._size > self._limit:
-                self._compact()
-        return bool(chunk)
-
-    def drain(self, output: int) -> None:
-        """Copy the rest; at most a pipe's capacity is left when nobody writes any more."""
-        for _ in range(64):
-            before = self._size
-            if not self.pump(output) or self._size == before:
-                return
-
-    def _compact(self) -> None:
-        quarter = self._limit // 4
-        head = os.pread(self._fd, quarter, 0)
-        tail = os.pread(self._fd, quarter, self._size - quarter)
-        self._dropped += self._size - 2 * quarter
-        text = head + f"\n[... about {self._dropped} bytes of output dropped ...]\n".encode() + tail
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        self._size = os.write(self._fd, text)
-
-
-def start(spec: dict[str, Any]) -> tuple[int, int, str]:
-    """Fork and exec the command; (pid, its output, why it could not be executed or an empty string)."""
-    output, output_write = os.pipe()
-    trouble, trouble_write = os.pipe()
-    supervisor = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            prepare(spec, output_write, supervisor)
-            os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
-        except OSError as error:
-            os.write(trouble_write, f"{error.strerror}: {spec['argv'][0]}".encode())
-        finally:
-            os._exit(127)
-    os.close(output_write)
-    os.close(trouble_write)
-    os.set_blocking(output, False)
-    failure = os.read(trouble, 4096).decode(errors="replace")
-    os.close(trouble)
-    return pid, output, failure
-
-
-def prepare(spec: dict[str, Any], output: int, supervisor: int) -> None:
-    """In the child, before exec: nothing of the owner's process state may reach the command."""
-    os.setsid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != supervisor:
-            os._exit(127)
-    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    os.umask(0o022)
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(str(spec["oom_score_adj"]))
-    for name, limit in spec["limits"].items():
-        number = getattr(resource, name)
-        _, hard = resource.getrlimit(number)
-        value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(number, (value, value))
-    set_affinity(spec["cpus"])
-    os.chdir(spec["cwd"])
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    for fd in spec["fds"]:
-        fcntl.fcntl(fd, fcntl.F_SETFD, 0)
-
-
-def affinity() -> list[int]:
-    """CPUs that this process may use; empty where the system does not tell."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def set_affinity(cpus: list[int]) -> None:
-    """Restrict this process to `cpus`; empty or forbidden: leave it where it is."""
-    if cpus and hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, cpus)
+    def _end(self, wrapper: int) -> dict[str, Any]:
+        """The last status, when nothing is left but control groups, which go now."""
+        for words in self._groups.complaints():
+            self._log.note(words)
+        self._groups.remove()
+        code = self._code if self._code is not None else -signal.SIGKILL
+        if wrapper < 0:
+            return {"exited": code}
+        executed = b'"exit-code"' in drain(wrapper)
+        if not executed and code > 0 and self._kill_at is None:
+            # The command never ran, so these are bubblewrap's own words.
+            words = self._log.tail()
+            return {"failed": words.strip(), "machine": ": execvp " not in words}
+        if executed and code > _SHELL_SIGNAL:
+            code = _SHELL_SIGNAL - code
+        return {"exited": code}
 
 
 def open_pidfd(pid: int) -> int | None:
@@ -281,40 +229,11 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
-def descendants() -> list[int]:
-    """All live processes below this one."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in parents():
-        children.setdefault(parent, []).append(pid)
-    found: list[int] = []
-    queue = [os.getpid()]
-    while queue:
-        below = children.get(queue.pop(), [])
-        found += below
-        queue += below
+def drain(descriptor: int) -> bytes:
+    """Everything that is left in a pipe whose writers are gone."""
+    os.set_blocking(descriptor, False)
+    found = b""
+    with contextlib.suppress(BlockingIOError):
+        while chunk := os.read(descriptor, _READ_BYTES):
+            found += chunk
     return found
-
-
-def parents() -> list[tuple[int, int]]:
-    """(pid, parent pid) of every process of the machine."""
-    if not os.path.isdir("/proc/self"):
-        with os.popen("ps -axo pid=,ppid=") as lines:
-            pairs = [line.split() for line in lines]
-        return [(int(pid), int(parent)) for pid, parent in pairs]
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                found.append((int(name), int(file.read().rpartition(b")")[2].split()[1])))
-    return found
-
-
-def send(pids: list[int], number: signal.Signals) -> None:
-    """Signal each process that still exists; ours are unreaped until we reap them, so no pid can have been reused."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

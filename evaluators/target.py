@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluators.inspection.inspector import RULE_IDS
 from evaluators.load.workload import LOAD_KEYS, Load
 from evaluators.target_schema import (
     AccuracyTable,
@@ -16,8 +17,11 @@ from evaluators.target_schema import (
     AuditTable,
     BaselineTable,
     BenchmarkTable,
+    CeilingTable,
+    InspectionTable,
     ModelTable,
     ResourcesTable,
+    RooflineTable,
     ServerTable,
     Tables,
     command_problems,
@@ -70,6 +74,9 @@ class Target:
     accuracy: AccuracyTable
     audit: AuditTable | None
     benchmark: BenchmarkTable
+    roofline: RooflineTable | None
+    ceilings: tuple[CeilingTable, ...]
+    inspection: InspectionTable
     resources: ResourcesTable
     loads: tuple[Load, ...]
     baselines: tuple[BaselineTable, ...]
@@ -144,11 +151,15 @@ def _read(folder: Path, problems: list[str]) -> Target | None:
         accuracy=tables.accuracy,
         audit=tables.audit,
         benchmark=benchmark,
+        roofline=tables.roofline,
+        ceilings=tables.ceiling,
+        inspection=tables.inspection,
         resources=tables.resources,
         loads=loads if benchmark.command is None else (),
         baselines=tables.baseline,
     )
     problems += _command_problems(target, settings) + _model_problems(target, settings)
+    problems += _ceiling_problems(target, settings) + _inspection_problems(target, settings)
     declared = folder / "objectives.toml"
     if objectives is not None or not declared.exists():  # the defaults in place of a malformed file explain nothing
         problems += _objective_problems(target, declared)
@@ -227,6 +238,7 @@ def _benchmark(tables: Tables, folder: Path, loads: tuple[Load, ...], problems: 
         return BenchmarkTable(
             repeats=table.repeats,
             warmup_requests=table.warmup_requests,
+            warmup_tokens=table.warmup_tokens,
             command=_DEFAULT_BENCHMARK,
             timeout_s=table.timeout_s,
         )
@@ -240,6 +252,8 @@ def _command_problems(target: Target, settings: Path) -> list[str]:
         trusted.append(("artifacts", target.artifacts.command, ["artifacts"]))
     if target.audit is not None:
         trusted.append(("audit", target.audit.command, ["responses", "output"]))
+    if target.roofline is not None:
+        trusted.append(("roofline", target.roofline.command, ["output"]))
     if target.benchmark.command is not None:
         trusted.append(("benchmark", target.benchmark.command, ["url", "output"]))
     for table, command, needs in trusted:
@@ -276,6 +290,25 @@ def _model_problems(target: Target, settings: Path) -> list[str]:
     if low > high or (size is not None and high >= size):
         return [f"{where} 'prompt_ids': expected low <= high < {size or 'vocabulary size'}, got [{low}, {high}]"]
     return []
+
+
+def _inspection_problems(target: Target, settings: Path) -> list[str]:
+    unknown = sorted(target.inspection.allow.keys() - RULE_IDS)
+    return [f"{settings}: [inspection.allow] unknown rule '{rule}'{did_you_mean(rule, RULE_IDS)}" for rule in unknown]
+
+
+def _ceiling_problems(target: Target, settings: Path) -> list[str]:
+    if not target.measured_by_client:
+        return []  # its own benchmark names its metrics as it likes
+    names, problems = [load.name for load in target.loads], []
+    for ceiling in target.ceilings:
+        where = f"{settings}: [[ceiling]] '{ceiling.metric}'"
+        metric, at, load = ceiling.metric.partition("@")
+        if metric not in CLIENT_METRICS:
+            problems.append(f"{where}: our client measures no such metric{did_you_mean(metric, CLIENT_METRICS)}")
+        if at and load not in names:
+            problems.append(f"{where}: no [[load]] is called '{load}'{did_you_mean(load, names)}")
+    return problems
 
 
 def _objective_problems(target: Target, path: Path) -> list[str]:

@@ -41,6 +41,10 @@ class ServerTable:
     ready_timeout_s: Seconds = 60.0
     stop_grace_s: Annotated[float, Field(strict=True, ge=0, le=600)] = 2.0
     """Between SIGTERM and SIGKILL."""
+    max_tokens_per_chunk: Count | None = None
+    """Most tokens that one event of a stream may bring; None: any number."""
+    restart_after_checker: Annotated[bool, Field(strict=True)] = False
+    """Measure a fresh process with an empty home, not the one that answered the checker."""
     env: Mapping[str, str] = Field(default_factory=dict)
     """Added to the allow-listed environment, which is otherwise all that a candidate sees."""
 
@@ -95,10 +99,48 @@ class BenchmarkTable:
 
     repeats: Count = 2
     warmup_requests: Annotated[int, Field(strict=True, ge=0)] = 2
+    warmup_tokens: Count | None = None
+    """The client hangs up after so many; None: it reads whole answers."""
     command: Command | None = None
     """A benchmark of the target's own in place of `[[load]]`; recorded as measured by the target."""
     timeout_s: Seconds = 600.0
     """For `command` only; loads end by themselves."""
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class CeilingTable:
+    """`[[ceiling]]`: what no server can beat on this target's hardware; whoever does is rejected."""
+
+    metric: Annotated[str, StringConstraints(min_length=1)]
+    """As objectives name it, with or without `@load`; without, it holds for every load."""
+    best: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+    """Smallest possible latency, or largest possible throughput."""
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class RooflineTable:
+    """`[roofline]`: a command that measures a node once and writes `{metric@load: best}` to `{output}`."""
+
+    command: Command
+    timeout_s: Seconds = 60.0
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class InspectionTable:
+    """`[inspection]`: what a candidate's files may hold beyond what every target permits."""
+
+    allow: Mapping[str, Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]] = Field(
+        default_factory=dict
+    )
+    """Rule → the reason why servers of this target need what it forbids."""
+    paths: tuple[Annotated[str, StringConstraints(pattern=r"^/[^/]")], ...] = ()
+    """Absolute paths that code may name, with everything below them."""
+    max_data_bytes: Annotated[int, Field(strict=True, ge=0)] = 65536
+    """Of all files together that are no programs."""
+    max_literal_bytes: Count = 4096
+    """Of one text or number in the code."""
+    max_table_items: Count = 512
+    """Constants in one list, tuple, set or dictionary of the code; four times that in the whole tree."""
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
@@ -130,6 +172,9 @@ class Tables:
     accuracy: AccuracyTable = AccuracyTable()
     audit: AuditTable | None = None
     benchmark: BenchmarkTable = BenchmarkTable()
+    roofline: RooflineTable | None = None
+    ceiling: tuple[CeilingTable, ...] = ()
+    inspection: InspectionTable = InspectionTable()
     resources: ResourcesTable = ResourcesTable()
     load: tuple[Mapping[str, Any], ...] = ()
     baseline: tuple[BaselineTable, ...] = ()
@@ -181,7 +226,8 @@ def _keys_at(place: Sequence[str]) -> frozenset[str]:
     tables = {
         "target": TargetTable, "server": ServerTable, "artifacts": ArtifactsTable, "model": ModelTable,
         "accuracy": AccuracyTable, "audit": AuditTable,
-        "benchmark": BenchmarkTable, "resources": ResourcesTable, "baseline": BaselineTable,
+        "benchmark": BenchmarkTable, "roofline": RooflineTable, "ceiling": CeilingTable,
+        "inspection": InspectionTable, "resources": ResourcesTable, "baseline": BaselineTable,
     }  # fmt: skip
     table: Any = tables.get(place[0], Tables) if place else Tables
     return frozenset(table.__dataclass_fields__)

@@ -140,7 +140,11 @@ class Archive:
                     raise ConfigError(f"objective '{objective.name}' got {list(values)}, which no server can reach")
         except ConfigError as error:
             return Rejected(
-                stage=Stage.BENCHMARK, reason=str(error), tier=evaluation.tier, stage_s=dict(evaluation.stage_s)
+                stage=Stage.BENCHMARK,
+                reason=str(error),
+                tier=evaluation.tier,
+                gaps=evaluation.gaps,
+                stage_s=dict(evaluation.stage_s),
             )
         return evaluation
 

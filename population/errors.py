@@ -3,6 +3,7 @@
     VibeServeError              exit code 1
     ├── UsageError              exit code 2   the command line asks for something that does not exist
     ├── ConfigError             exit code 3   config, target or recipe files are malformed (lists every defect)
+    │   └── IsolationError                    this machine cannot contain what is to be run (names cause and cure)
     ├── BudgetError             exit code 4   the budget ran out before there was a front
     ├── RunError                exit code 1   a run cannot be opened, resumed or trusted
     │   └── LedgerError                       the ledger is damaged before its tail, or another driver owns it
@@ -38,6 +39,10 @@ class ConfigError(VibeServeError):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class IsolationError(ConfigError):
+    """No isolation tier that this machine gives may run the tree; the message names causes and cures."""
 
 
 class BudgetError(VibeServeError):

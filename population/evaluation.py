@@ -35,6 +35,8 @@ class Scored:
     """Caveats such as `noisy`, `client_bound`, `short` (racing stopped it early)."""
     tier: str = "C"
     """Isolation tier the measurement ran under."""
+    gaps: tuple[str, ...] = ()
+    """What that tier left open on that machine, one clause each; records older than this field have none."""
     measured_by: Literal["client", "target"] = "client"
     audit: Mapping[str, float] = field(default_factory=dict)
     """Audit figures: mean_gap, p999_gap, max_gap (units of the logit standard deviation), flip_rate, tokens."""
@@ -55,6 +57,8 @@ class Rejected:
     evidence: str = ""
     """Bounded raw text: last log lines, the checker's output, offending tokens (at most 4,000 characters)."""
     tier: str = "C"
+    gaps: tuple[str, ...] = ()
+    """As of `Scored`."""
     stage_s: Mapping[str, float] = field(default_factory=dict)
     kind: Literal["rejected"] = "rejected"
 

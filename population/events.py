@@ -53,6 +53,8 @@ class RunStarted(Stamped):
     objectives: tuple[Objective, ...]
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     """What was measured and how → hash or text: target, objectives, checker, benchmark, code, hardware."""
+    first_party: bool = False
+    """Whether target and skills were the checkout's own, so that servers made of them may run without isolation."""
     kind: Literal["run_started"] = "run_started"
 
 

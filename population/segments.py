@@ -133,6 +133,21 @@ def newest_epoch(folder: Path, disk: Disk) -> int:
     return max(_epochs(folder, disk), default=0)
 
 
+def last_hash(folder: Path, disk: Disk) -> str:
+    """Hash of the last complete record as it stands there, unverified; "" where only `read_ledger` can tell.
+
+    Raises:
+        InfrastructureError: the files cannot be read.
+    """
+    for epoch in reversed(_epochs(folder, disk)):
+        data = _read(segment_path(folder, epoch), disk, 0, None)
+        *_, line, _ = (b"", *data.split(b"\n"))
+        if line:
+            match = _LINE.fullmatch(line)
+            return match["hash"].decode("ascii") if match is not None else ""
+    return ""
+
+
 def read_ledger(folder: Path, disk: Disk, before: int | None = None) -> Reading:
     """Verify and decode everything that counts, in the segments of epochs < `before`.
 

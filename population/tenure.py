@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +31,7 @@ class Tenure:
     def __init__(self, folder: Path, disk: Disk) -> None:
         self.epoch = 0
         self._folder, self._disk = folder, disk
-        self._name = secrets.token_hex(8)
+        self._name = os.urandom(8).hex()
         self._lock: int | None = None
 
     @property

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
-from population.archive import noise_factor
+from population.archive import NOISY, noise_factor
 from population.errors import InfrastructureError, RunError
 from population.evaluation import Rejected, Scored
 from population.objectives import Direction, ObjectiveSet, objective_samples
@@ -63,6 +63,8 @@ class Claim:
     """Node, GPUs and CPUs; one, unless something else held them in between."""
     flags: tuple[str, ...]
     """Caveats of the measurements, such as `noisy`."""
+    discarded: int = 0
+    """Pairs that others disturbed, measured again and not counted."""
 
     @property
     def shortfalls(self) -> tuple[str, ...]:
@@ -72,6 +74,8 @@ class Claim:
             found.append(f"{self.pairs} pairs, at least {LEAST_PAIRS} are needed")
         if len(places := self.devices or self.nodes) > 1:
             found.append(f"measured on several devices ({'; '.join(places)}), one is needed")
+        if NOISY in self.flags:
+            found.append(f"others used the device, also when {self.discarded} pairs were measured again")
         return tuple(found)
 
     def verdict(self, objective: str) -> Verdict:
@@ -113,6 +117,7 @@ def claim_json(claim: Claim) -> dict[str, object]:
         "nodes": list(claim.nodes),
         "devices": list(claim.devices),
         "flags": list(claim.flags),
+        "discarded_pairs": claim.discarded,
     }
 
 
@@ -126,6 +131,8 @@ def measure_claim(
 ) -> Claim:
     """Measure `sides` in pairs, one evaluation at a time.
 
+    A pair that others disturbed is discarded and measured again, at most as often as there are pairs.
+
     Raises:
         RunError: fewer than two pairs, or a side was rejected while it was measured.
         InfrastructureError: the machine failed.
@@ -134,19 +141,39 @@ def measure_claim(
         raise RunError(f"expected at least 2 pairs, got {pairs}: one pair has no interval")
     results: dict[str, list[Scored]] = {side.name: [] for side in sides}
     places: list[tuple[str, str]] = []
+    discarded = 0
     for pair in range(pairs):
-        content_seed = secrets.randbits(48)
-        for side in sides if pair % 2 == 0 else sides[::-1]:
-            evaluated = _measure(side, executor, trace_seed, content_seed, f"v-{side.name}-{pair}")
+        order = sides if pair % 2 == 0 else sides[::-1]
+        while True:
+            measured = _pair(order, executor, trace_seed, pair, progress)
+            if discarded == pairs or not any(NOISY in scored.flags for _, scored in measured):
+                break
+            discarded += 1
+            progress(f"pair {pair + 1} of {pairs}: others used the device, so it is measured again")
+        for side, (evaluated, scored) in zip(order, measured, strict=True):
+            results[side.name].append(scored)
             places.append((evaluated.node, evaluated.device))
-            if isinstance(evaluated.evaluation, Rejected):
-                verdict = evaluated.evaluation
-                raise RunError(
-                    f"{side.name} was rejected at stage '{verdict.stage}' in pair {pair + 1}: {verdict.reason}"
-                )
-            results[side.name].append(evaluated.evaluation)
-            progress(f"pair {pair + 1}/{pairs}: {side.name} measured in {evaluated.elapsed_s:.1f} s")
-    return _claim(sides, results, objectives, places)
+    return replace(_claim(sides, results, objectives, places), discarded=discarded)
+
+
+def _pair(
+    order: tuple[Subject, ...], executor: Executor, trace_seed: int, pair: int, progress: Callable[[str], None]
+) -> list[tuple[Evaluated, Scored]]:
+    """Both sides in this order, with prompts that no other pair has.
+
+    Raises:
+        RunError: a side was rejected.
+    """
+    content_seed = secrets.randbits(48)
+    found = []
+    for side in order:
+        evaluated = _measure(side, executor, trace_seed, content_seed, f"v-{side.name}-{pair}")
+        verdict = evaluated.evaluation
+        if isinstance(verdict, Rejected):
+            raise RunError(f"{side.name} was rejected at stage '{verdict.stage}' in pair {pair + 1}: {verdict.reason}")
+        found.append((evaluated, verdict))
+        progress(f"pair {pair + 1}: {side.name} measured in {evaluated.elapsed_s:.1f} s")
+    return found
 
 
 def _measure(side: Subject, executor: Executor, trace_seed: int, content_seed: int, key: str) -> Evaluated:

@@ -19,10 +19,10 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray import exceptions as ray_errors
@@ -36,6 +36,9 @@ _BOARD_TIMEOUT_S = 0.5
 _CAPACITY_TTL_S = 5.0
 _LISTENER_TIMEOUT_S = 5.0
 _NODE_LABEL = "ray.io/node-id"
+_NODE_TIMEOUT_S = 60.0
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,12 @@ def connect(address: str | None) -> None:
         ) from error
 
 
+def disconnect() -> None:
+    """Leave the cluster, and end it if `connect` has started it."""
+    if ray.is_initialized():
+        ray.shutdown()
+
+
 def _require_listener(address: str) -> None:
     """Ray itself would try for a minute before it says that nobody is there.
 
@@ -152,6 +161,27 @@ def capacity(demand: Demand) -> int:
     """Evaluations that fit on the connected cluster at once, summed over nodes that match the labels."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return sum(_fits(node, demand) for node in nodes)
+
+
+def on_nodes(demand: Demand, look: Callable[[], Answer], timeout_s: float = _NODE_TIMEOUT_S) -> list[Answer]:
+    """What `look` says on each node that matches the demand's labels and could hold it.
+
+    Raises:
+        InfrastructureError: a node did not answer.
+    """
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    chosen = [node["NodeID"] for node in nodes if _fits(node, demand)]
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(_ask)
+    asked = [task.options(label_selector={_NODE_LABEL: node}).remote(look) for node in chosen]
+    try:
+        answers: list[Answer] = ray.get(asked, timeout=timeout_s)
+    except ray_errors.RayError as error:
+        raise InfrastructureError(f"a node of the cluster does not answer: {str(error).strip()}") from error
+    return answers
+
+
+def _ask(look: Callable[[], Answer]) -> Answer:
+    return look()
 
 
 def pinned(demand: Demand) -> Demand:
@@ -246,8 +276,7 @@ class RayExecutor:
     def close(self) -> None:
         for key in set(self._running.values()):
             self.cancel(key)
-        if ray.is_initialized():
-            ray.shutdown()
+        disconnect()
 
 
 def _outcome(ref: Any, key: str) -> Mutated | Evaluated | Rejected | Fault | None:

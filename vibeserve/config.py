@@ -64,6 +64,9 @@ class EvaluationConfig(Section):
     """Fresh measurements of every front member at the end, on the held-out trace. 0: none."""
     profile: bool = True
     """Profile scored candidates (py-spy, where it is present) for hints."""
+    allow_reduced_isolation: bool = False
+    """Where tier A (bubblewrap) does not work, run servers in tier B (Landlock and seccomp) instead of refusing them.
+    What it leaves open is listed in every record."""
 
 
 class SkillsConfig(Section):

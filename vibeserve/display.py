@@ -71,6 +71,10 @@ class FrontRow:
     parents: tuple[str, ...] = ()
     label: str = ""
     metrics: tuple[MetricView, ...] = ()
+    tier: str = "C"
+    """The weakest isolation tier that it was measured in."""
+    gaps: tuple[str, ...] = ()
+    """What was left open in any of its measurements."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,12 @@ from typing import Any
 from population.archive import Archive
 from population.candidate import Candidate, Proposal
 from population.errors import UsageError
-from population.evaluation import Evaluation, Rejected, Scored
+from population.evaluation import Evaluation, Rejected, Scored, Stage
 from population.genome import KnobValue
 from population.replay import State
 from population.statistics import Estimate
 from vibeserve.display import MetricView
-from vibeserve.report import candidate_row, metrics_json, read_run
+from vibeserve.report import candidate_row, gaps_of, metrics_json, read_run, weakest_tier
 from vibeserve.runs import Reference, candidate_files
 
 
@@ -39,6 +39,9 @@ class Dossier:
     reason: str = ""
     evidence: str = ""
     flags: tuple[str, ...] = ()
+    tier: str | None = None
+    """The weakest isolation tier of its evaluations; None if its server was never to be started."""
+    gaps: tuple[str, ...] = ()
     audit: Mapping[str, float] = field(default_factory=dict)
     hints: Mapping[str, float | str] = field(default_factory=dict)
     stage_s: Mapping[str, float] = field(default_factory=dict)
@@ -80,6 +83,8 @@ def dossier(reference: Reference) -> Dossier:
         reason=rejected.reason if rejected else "",
         evidence=rejected.evidence if rejected else "",
         flags=tuple(sorted({flag for e in evaluations if isinstance(e, Scored) for flag in e.flags})),
+        tier=weakest_tier(evaluations) if any(_ran(e) for e in evaluations) else None,
+        gaps=gaps_of(evaluations),
         audit=first.audit if first else {},
         hints=first.hints if first else {},
         stage_s=evaluations[0].stage_s if evaluations else {},
@@ -112,6 +117,8 @@ def dossier_json(found: Dossier) -> dict[str, Any]:
         "reason": found.reason or None,
         "evidence": found.evidence or None,
         "flags": list(found.flags),
+        "tier": found.tier,
+        "gaps": list(found.gaps),
         "audit": dict(found.audit),
         "hints": dict(found.hints),
         "stage_s": dict(found.stage_s),
@@ -122,6 +129,10 @@ def dossier_json(found: Dossier) -> dict[str, Any]:
 def candidate_span(state: State) -> str:
     """Which children there are, in words."""
     return "none yet" if state.next_number == 0 else f"c000000 to c{state.next_number - 1:06d}"
+
+
+def _ran(evaluation: Evaluation) -> bool:
+    return isinstance(evaluation, Scored) or evaluation.stage not in (Stage.MUTATE, Stage.DEDUPE)
 
 
 def _verdict(archive: Archive, name: str, evaluations: tuple[Evaluation, ...], rejected: Rejected | None) -> str:

@@ -1,4 +1,4 @@
-"""Decides whether this machine can run a search: what is needed, what is only useful, and how to get it."""
+"""Decides whether machines can run a search: what is needed, what is only useful, and how to get it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from evaluators.node import Check, probe
+from evaluators.node import Check, NodeReport, inspect_node, probe
 from vibeserve.runs import default_runs_dir
 
 _MIN_GIT = (2, 38)
 """First with `git merge-tree --write-tree`."""
 _MIN_FREE_GB = 1.0
+_PROBE_TIMEOUT_S = 300.0
 _OPTIONAL = frozenset({"bubblewrap", "py-spy", "gpus", "ray tokens", "cpus", "system"})
 
 
@@ -23,6 +25,24 @@ def checks() -> list[tuple[Check, bool]]:
     """Every check, and whether a run needs it."""
     found = [_python(), _ray(), _git(), _disk(default_runs_dir()), _ray_tokens(), *probe()]
     return [(check, check.name not in _OPTIONAL) for check in found]
+
+
+def node_reports(address: str | None, allow_reduced: bool) -> list[NodeReport]:
+    """Every node's facts and how its isolation stood the attacks; `address` None: of this machine, without Ray.
+
+    Raises:
+        InfrastructureError: no cluster answers at `address` (`local`: Ray is started here), or a node of it does not.
+    """
+    if address is None:
+        return [inspect_node(allow_reduced)]
+    from vibeserve import cluster
+
+    cluster.connect(None if address == "local" else address)
+    try:
+        look = partial(inspect_node, allow_reduced)
+        return cluster.on_nodes(cluster.Demand(cpus=0), look, _PROBE_TIMEOUT_S)
+    finally:
+        cluster.disconnect()
 
 
 def _python() -> Check:

@@ -10,7 +10,7 @@ from typing import Any
 
 from population.archive import Archive, noise_factor
 from population.candidate import Proposal, candidate_id
-from population.evaluation import Rejected, Scored
+from population.evaluation import Evaluation, Rejected, Scored
 from population.events import Event
 from population.ledger import read_events
 from population.objectives import Objective, objective_samples
@@ -113,7 +113,19 @@ def candidate_row(archive: Archive, member: str, summaries: Mapping[int, str] | 
         parents=proposal.parents,
         label=label_of(proposal) or (summaries or {}).get(proposal.number, ""),
         metrics=_views(tuple(archive.objectives), archive.estimates(member), seed),
+        tier=weakest_tier(archive.evaluations(member)),
+        gaps=gaps_of(archive.evaluations(member)),
     )
+
+
+def weakest_tier(evaluations: Sequence[Evaluation]) -> str:
+    """The tier that all of these measurements can claim."""
+    return max((evaluation.tier for evaluation in evaluations), default="C")
+
+
+def gaps_of(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
+    """What was left open in any of these measurements."""
+    return tuple(dict.fromkeys(gap for evaluation in evaluations for gap in evaluation.gaps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +203,13 @@ def _finals(state: State) -> dict[str, FrontRow]:
     found = {subject: _pool(objectives, scored) for subject, scored in pooled.items()}
     seed = found.get(SEED) or (state.archive.estimates(SEED) if SEED in state.archive.scored else None)
     return {
-        subject: FrontRow(id=subject, operator="final", metrics=_views(objectives, estimates, seed))
+        subject: FrontRow(
+            id=subject,
+            operator="final",
+            metrics=_views(objectives, estimates, seed),
+            tier=weakest_tier(pooled[subject]),
+            gaps=gaps_of(pooled[subject]),
+        )
         for subject, estimates in found.items()
     }
 
@@ -199,7 +217,7 @@ def _finals(state: State) -> dict[str, FrontRow]:
 def _pool(objectives: Sequence[Objective], scored: Sequence[Scored]) -> dict[str, Estimate]:
     samples = {o.name: [v for s in scored for v in objective_samples(o, s.samples)] for o in objectives}
     wider = noise_factor(scored)
-    return {o.name: estimate(samples[o.name], wider * o.relative_noise) for o in objectives}
+    return {o.name: estimate(samples[o.name], o.relative_noise, wider) for o in objectives}
 
 
 def _views(
@@ -249,6 +267,8 @@ def row_json(row: FrontRow, commit: str) -> dict[str, Any]:
         "commit": commit,
         "parents": list(row.parents),
         "operator": row.operator,
+        "tier": row.tier,
+        "gaps": list(row.gaps),
         "metrics": metrics_json(row.metrics),
     }
 

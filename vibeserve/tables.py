@@ -47,6 +47,11 @@ def gain(ratio: float | None) -> str:
     return f"{number(ratio) if ratio >= 10 or not math.isfinite(ratio) else f'{ratio:.2f}'}×"
 
 
+def isolation_text(tier: str, gaps: Sequence[str]) -> str:
+    """`tier B; it left open: …`."""
+    return f"tier {tier}" + (f"; it left open: {'; '.join(gaps)}" if gaps else "")
+
+
 def generations_line(generations: Sequence[Generation]) -> str:
     """`hypervolume by generation: 7.17, 19.9, 30.5`; empty before the first child."""
     if not generations:
@@ -167,6 +172,8 @@ def print_summary(screen: Console, summary: Summary) -> None:
     if summary.held_out or summary.baselines:
         screen.print("The same, *measured* afresh on the held-out trace, which is never used to select", soft_wrap=True)
         screen.print(_held_out_of(summary))
+    for line in _isolation_lines(summary):
+        screen.print(line, soft_wrap=True)
     if any(row.id == SEED_ID for row in summary.front):
         screen.print("The seed is on the front too: nothing measured so far is better in everything, given the noise.")
     screen.print(f"Hypervolume {summary.hypervolume:.3f} (log space, reference point at the seed)", soft_wrap=True)
@@ -202,6 +209,18 @@ def _held_out_of(summary: Summary) -> Table:
         if name != SEED_ID
     ]
     return front_table(rows, above=above)
+
+
+def _isolation_lines(summary: Summary) -> list[str]:
+    """One line for all of the front, or one per tier where the run went through several."""
+    tiers = sorted({row.tier for row in summary.front})
+    lines = []
+    for tier in tiers:
+        rows = [row for row in summary.front if row.tier == tier]
+        who = "" if len(tiers) == 1 else f" ({', '.join(row.id for row in rows)})"
+        gaps = tuple(dict.fromkeys(gap for row in rows for gap in row.gaps))
+        lines.append(f"Measured under isolation {isolation_text(tier, gaps)}{who}")
+    return lines
 
 
 def _next_steps(summary: Summary) -> list[str]:

@@ -9,7 +9,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluators.evaluator import Evaluator
 from evaluators.fingerprint import digest, fingerprint, fingerprint_difference, snapshot
@@ -25,7 +27,7 @@ from population.ledger import Ledger, read_events
 from population.recipe import Recipe
 from population.replay import State
 from population.repository import Repository
-from vibeserve import __version__
+from vibeserve import __version__, tiers
 from vibeserve.claims import Claim, Subject, claim_json, measure_claim
 from vibeserve.config import Config
 from vibeserve.config_text import to_toml
@@ -40,9 +42,8 @@ from vibeserve.rules import Root, Rules
 from vibeserve.runs import STOP_MARKER
 from vibeserve.workshop import Kit, Workshop, pack
 
-_TIER_C = (
-    "isolation: tier C (clean environment, process-tree kill, rlimits), for servers of your own seed and skills only"
-)
+if TYPE_CHECKING:
+    from vibeserve.cluster import Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,8 @@ class RunResult:
 class Parts:
     """What measures and what stores: replaced where measurements are recorded, or a disk is to fail."""
 
-    evaluator: Evaluator = field(default_factory=LocalEvaluator)
+    evaluator: Evaluator | None = None
+    """None: `LocalEvaluator`, isolated as the config says."""
     disk: Disk = field(default_factory=Disk)
     take_over: bool = False
     """Go on although another driver holds the run: that one is fenced."""
@@ -74,6 +76,9 @@ def run(config: Config, display: Display, parts: Parts | None = None) -> RunResu
     if config.seed is None:
         config = config.replace("seed", secrets.randbelow(2**31), "drawn")
     parts = parts or Parts()
+    if parts.evaluator is None and config.target is not None and _is_local(config):
+        first_party = tiers.is_own(config.target, config.skills.dir)
+        tiers.require([tiers.look(config.evaluation.allow_reduced_isolation, first_party)])
     try:
         run_dir = _prepare(config, parts.disk)
     except OSError as error:
@@ -92,22 +97,31 @@ def resume(run_dir: Path, overrides: Sequence[str], display: Display, parts: Par
     return _drive(run_dir, load_run_config(run_dir, overrides), display, parts or Parts())
 
 
-def verify(run_dir: Path, candidate: str, against: str, pairs: int, progress: Callable[[str], None]) -> Claim:
+def verify(
+    run_dir: Path,
+    candidate: str,
+    against: str,
+    pairs: int,
+    progress: Callable[[str], None],
+    overrides: Sequence[str] = (),
+) -> Claim:
     """Measure `candidate` against another candidate or a baseline in fresh pairs; the claim is kept in claims/.
 
     Raises:
         UsageError: the run has no such candidate or baseline.
         RunError: a side was rejected while it was measured.
     """
-    config, target = load_run_config(run_dir), load_target(run_dir / "target")
+    config, target = load_run_config(run_dir, overrides), load_target(run_dir / "target")
     state = State.replay(read_events(run_dir / "ledger"))
     _require_same(state, run_dir, config, target)
     repository = Repository.open(run_dir / "population.git")
     rules = _rules(run_dir, config, target, repository)
-    kit = _kit(run_dir, target, load_recipes(run_dir / "skills"), repository, rules, LocalEvaluator())
+    kit = _kit(config, run_dir, repository, rules, state)
     sides = tuple(_side(name, state, rules, repository) for name in (candidate, against))
     executor = _executor(config, kit, target, alone=True)
     try:
+        for line in _isolation(config, target, kit, state):
+            progress(line)
         claim = measure_claim(
             (sides[0], sides[1]), executor, target.objectives, rules.trace_seed("held-out"), pairs, progress
         )
@@ -245,12 +259,15 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
             children=run_dir / "children",
             stop_marker=run_dir / STOP_MARKER,
         )
-        executor = _executor(config, _kit(run_dir, target, recipes, repository, rules, parts.evaluator), target)
-        display.event(_TIER_C)
+        kit = _kit(config, run_dir, repository, rules, state, parts.evaluator)
+        executor = _executor(config, kit, target)
         observer = Observer(run_dir.name, rules, state, executor, display)
         try:
+            for line in () if parts.evaluator else _isolation(config, target, kit, state):
+                display.event(line)
             reason = Driver(rules, records, config.search.build(recipes), executor, observer).run()
         finally:
+            executor.close()
             display.close()
     return RunResult(run_dir=run_dir, stopped_because=reason)
 
@@ -261,6 +278,10 @@ def _start_of(run_dir: Path, config: Config, target: Target) -> RunStarted:
         seed=_seed(config),
         objectives=tuple(target.objectives),
         fingerprint=_fingerprint(run_dir, config, target),
+        first_party=config.target is not None
+        and tiers.is_own(config.target, config.skills.dir)
+        and tiers.same(config.target, run_dir / "target")
+        and tiers.same(config.skills.dir, run_dir / "skills"),
     )
 
 
@@ -300,14 +321,19 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
 
 
 def _kit(
+    config: Config,
     run_dir: Path,
-    target: Target,
-    recipes: Mapping[str, Recipe],
     repository: Repository,
     rules: Rules,
-    evaluator: Evaluator,
+    state: State,
+    evaluator: Evaluator | None = None,
 ) -> Kit:
+    assert state.started is not None
+    target = load_target(run_dir / "target")
+    recipes = load_recipes(run_dir / "skills")
     mutators: dict[Operator, Mutator] = {Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()}
+    proposals = (*(child.proposal for child in state.archive.children.values()), *state.pending.values())
+    operators = {proposal.operator for proposal in proposals} | set(mutators)
     return Kit(
         run=run_dir.name,
         target_tar=pack(run_dir / "target"),
@@ -315,9 +341,33 @@ def _kit(
         seed_bundle=repository.bundle(rules.root.commit, have=()),
         seed_commit=rules.root.commit,
         mutators=mutators,
-        evaluator=evaluator,
+        evaluator=evaluator or LocalEvaluator(allow_reduced=config.evaluation.allow_reduced_isolation),
         cpus=target.resources.cpus,
+        first_party=state.started.first_party and tiers.is_mechanical(operators),
     )
+
+
+def _is_local(config: Config) -> bool:
+    """Whether evaluations run on this machine alone."""
+    return config.cluster.executor == "inline" or config.cluster.address is None
+
+
+def _isolation(config: Config, target: Target, kit: Kit, state: State) -> list[str]:
+    """What to tell the user about the isolation on the machines that evaluate.
+
+    Raises:
+        IsolationError: all of them refuse.
+    """
+    look = partial(tiers.look, config.evaluation.allow_reduced_isolation, kit.first_party)
+    if _is_local(config):
+        found = [look()]
+    else:
+        from vibeserve import cluster
+
+        found = cluster.on_nodes(_demand(config, target), look)
+    tiers.require(found)
+    archive = state.archive
+    return tiers.announcement(found, {e.tier for name in archive.scored for e in archive.evaluations(name)})
 
 
 def _executor(config: Config, kit: Kit, target: Target, alone: bool = False) -> Executor:
@@ -329,10 +379,16 @@ def _executor(config: Config, kit: Kit, target: Target, alone: bool = False) -> 
     from vibeserve import cluster
 
     cluster.connect(config.cluster.address)
-    labels = dict(config.cluster.labels)
-    if target.resources.accelerator_type:
-        labels.setdefault("ray.io/accelerator-type", target.resources.accelerator_type)
-    demand = cluster.Demand(cpus=target.resources.cpus, gpus=target.resources.num_gpus, labels=labels)
+    demand = _demand(config, target)
     if alone:
         return cluster.RayExecutor(kit, cluster.pinned(demand), 1)
     return cluster.RayExecutor(kit, demand, config.cluster.evaluate_slots)
+
+
+def _demand(config: Config, target: Target) -> Demand:
+    from vibeserve.cluster import Demand
+
+    labels = dict(config.cluster.labels)
+    if target.resources.accelerator_type:
+        labels.setdefault("ray.io/accelerator-type", target.resources.accelerator_type)
+    return Demand(cpus=target.resources.cpus, gpus=target.resources.num_gpus, labels=labels)

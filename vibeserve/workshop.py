@@ -47,6 +47,8 @@ class Kit:
     evaluator: Evaluator
     cpus: int
     """Logical CPUs per evaluation."""
+    first_party: bool = False
+    """Whether all trees of the run are made of the checkout's own files (`vibeserve.tiers`)."""
 
     @property
     def cache(self) -> Path:
@@ -167,6 +169,7 @@ class Workshop:
             repeats=task.repeats,
             judged=task.judged,
             profile=task.profile,
+            first_party=self._kit.first_party,
             output=output,
         )
 

@@ -140,6 +140,7 @@ class Bench:
                 trace_seed=TRACE_SEED,
                 content_seed=secrets.randbits(48),
                 repeats=self._repeats,
+                first_party=True,
                 output=granted.scratch / "output",
             )
             started = time.monotonic()

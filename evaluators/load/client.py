@@ -14,6 +14,7 @@ from evaluators.load.endpoint import Endpoint
 from evaluators.load.exchange import Exchange
 from evaluators.load.record import Failure
 from evaluators.load.verify import ProtocolError
+from evaluators.pod import Pod, socket_factory
 
 KEEPALIVE_S = 2.0
 """Idle connections are dropped before servers do it (uvicorn: 5 s), so that no request meets a connection that is being
@@ -29,15 +30,18 @@ clock = time.monotonic
 class Client:
     """Sends exchanges to one endpoint. An async context manager; any number of exchanges at a time."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, pod: Pod | None = None) -> None:
         self.endpoint = endpoint
+        self._pod = pod
         self._url = endpoint.completions_url
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **dict(self.endpoint.headers)}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=socket_factory(self._pod)
+            ),
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
@@ -58,7 +62,8 @@ class Client:
         try:
             async with asyncio.timeout(self.endpoint.request_timeout_s):
                 await self._stream(exchange)
-            exchange.conclude()
+            if not exchange.hung_up:
+                exchange.conclude()
         except ProtocolError as error:
             exchange.failure = error.failure
         except TimeoutError:
@@ -78,6 +83,10 @@ class Client:
                 evidence = f"{response.status} {response.reason}: {(await content.read(200))!r}"
                 raise ProtocolError("http-status", evidence)
             while not exchange.done:
+                if exchange.enough:
+                    exchange.hung_up = True
+                    response.close()
+                    return
                 data = await content.readany()
                 now = clock()
                 if not data:

@@ -22,6 +22,8 @@ class Endpoint:
     strict: bool = True
     """Token ids, a finish reason and a usage chunk must be there. False: measure any server, flag what is
     unverified."""
+    max_tokens_per_chunk: int | None = None
+    """Most tokens that one event may bring; None: any number."""
     request_timeout_s: float = 300.0
     """A request that takes longer has failed; fixed windows end before."""
     headers: tuple[tuple[str, str], ...] = ()
@@ -49,6 +51,8 @@ class Endpoint:
             found.append(f"prompt_ids must be [low, high] with 0 <= low <= high, got {self.prompt_ids!r}")
         if self.id_limit is not None and high >= self.id_limit:
             found.append(f"prompt_ids reaches {high}, but the vocabulary has {self.id_limit} tokens")
+        if self.max_tokens_per_chunk is not None and self.max_tokens_per_chunk < 1:
+            found.append(f"max_tokens_per_chunk must be >= 1, got {self.max_tokens_per_chunk!r}")
         if self.prompt_as_text and not self.vocab:
             found.append("prompt_as_text needs a vocabulary")
         return found

@@ -6,6 +6,7 @@ import json
 from bisect import bisect_right
 from typing import Any, NoReturn
 
+from evaluators.load.body import request_body
 from evaluators.load.endpoint import Endpoint
 from evaluators.load.record import Failure, Request, Response
 from evaluators.load.verify import (
@@ -14,6 +15,7 @@ from evaluators.load.verify import (
     apportion,
     check_finish,
     check_ids,
+    check_stop,
     check_text,
     check_usage,
 )
@@ -38,6 +40,7 @@ class Exchange:
         "end_s",
         "failure",
         "finish_reason",
+        "hung_up",
         "output_ids",
         "request",
         "sent_s",
@@ -63,9 +66,17 @@ class Exchange:
         self.finish_reason: str | None = None
         self.usage: Any = None
         self.done = False
+        self.hung_up = False
+        """The client left because it had seen enough."""
         self.failure: Failure | None = None
         self._endpoint = endpoint
         self._bytes_left = BYTES_PER_TOKEN * (request.max_tokens + 16)
+
+    @property
+    def enough(self) -> bool:
+        """Whether the client has seen what it wanted to see of an answer that goes on."""
+        enough = self.request.enough_tokens
+        return enough is not None and self.tokens >= enough and not self.done
 
     def spend(self, size: int) -> None:
         """Account for received bytes. Raises ProtocolError when the answer is absurdly long."""
@@ -92,7 +103,8 @@ class Exchange:
             raise ProtocolError("no-done", f"the stream ended after {self.tokens} tokens without data: [DONE]")
         if self.output_ids is not None:
             check_usage(self.request, self._endpoint, self.usage, self.tokens)
-            check_text(self._endpoint, self.output_ids, "".join(self.texts))
+            check_text(self._endpoint, self.output_ids, "".join(self.texts), self.request.stop)
+            check_stop(self.request, self._endpoint, self.output_ids, self.finish_reason)
         else:
             check_usage(self.request, self._endpoint, self.usage, None)
             self._count_without_ids()
@@ -103,10 +115,10 @@ class Exchange:
 
         What came after `cut_s`, while the client was being stopped, is left out: the exchange then counts as cut off.
         """
-        request, censored = self.request, self.end_s is None or self.end_s > cut_s
+        request, censored = self.request, self.end_s is None or self.end_s > cut_s or self.hung_up
         sent_s = self.sent_s if self.sent_s is not None else cut_s
         scheduled_s = request.scheduled_s if request.scheduled_s is not None else sent_s
-        kept = bisect_right(self.chunk_s, cut_s)
+        kept, text = bisect_right(self.chunk_s, cut_s), "".join(self.texts)
         chunk_s, chunk_tokens = [round(at - origin_s, 6) for at in self.chunk_s[:kept]], self.chunk_tokens[:kept]
         return Response(
             id=request.id,
@@ -115,7 +127,7 @@ class Exchange:
             prompt_ids=request.prompt_ids,
             max_tokens=request.max_tokens,
             output_ids=None if self.output_ids is None else self.output_ids[: sum(chunk_tokens)],
-            text="".join(self.texts),
+            text=text,
             scheduled_s=round(scheduled_s - origin_s, 6),
             sent_s=round(sent_s - origin_s, 6),
             first_s=chunk_s[0] if chunk_s else None,
@@ -125,9 +137,17 @@ class Exchange:
             finish_reason=None if censored else self.finish_reason,
             counted_by=self.counted_by,
             censored=censored,
-            end_s=round((cut_s if censored or self.end_s is None else self.end_s) - origin_s, 6),
-            failure=None if censored else self.failure,
+            end_s=round(min(cut_s, self.end_s or cut_s) - origin_s, 6),
+            failure=self._unfinished_fault(text) if censored else self.failure,
         )
+
+    def _unfinished_fault(self, text: str) -> Failure | None:
+        """What is wrong with an answer that was cut off: the text so far must begin as the ids so far decode."""
+        try:
+            check_text(self._endpoint, self.output_ids or (), text, self.request.stop, ended=False)
+        except ProtocolError as error:
+            return error.failure
+        return None
 
     def _event(self, payload: bytes, now: float) -> None:
         try:
@@ -144,19 +164,23 @@ class Exchange:
         if choices:
             if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
                 raise ProtocolError("bad-choices", f"one choice was asked for, got {payload[:100]!r}")
+            if (index := choices[0].get("index", 0)) != 0 or type(index) is not int:
+                raise ProtocolError("bad-choices", f"the one choice should have index 0, got {index!r}")
             self._choice(choices[0], now)
 
     def _choice(self, choice: dict[str, Any], now: float) -> None:
         text, ids = choice.get("text", ""), choice.get("token_ids")
         if type(text) is not str:
             raise ProtocolError("bad-text", f"text should be a string, got {text!r}")
+        if (text or ids) and self.finish_reason is not None:
+            raise ProtocolError("tokens-after-finish", f"after finish_reason {self.finish_reason!r} came {text[:40]!r}")
         echoed = choice.get("prompt_token_ids")
         if echoed is not None and not self._endpoint.prompt_as_text and echoed != self.request.prompt_ids:
             raise ProtocolError("prompt-mismatch", "prompt_token_ids is not the prompt that was sent")
         if text:
             self.texts.append(text)
         if ids:
-            check_ids(ids, self._endpoint.id_limit)
+            check_ids(ids, self._endpoint)
             if self.output_ids is None:
                 if self.chunk_s:
                     raise ProtocolError("no-token-ids", "some chunks carry token_ids, earlier ones do not")
@@ -165,8 +189,11 @@ class Exchange:
             self._arrived(len(ids), now)
         elif text and self.output_ids is None:
             self._text_without_ids(text, ids, now)
-        if choice.get("finish_reason") is not None:
-            self.finish_reason = choice["finish_reason"]
+        reason = choice.get("finish_reason")
+        if reason is not None:
+            if self.finish_reason is not None:
+                raise ProtocolError("bad-finish-reason", f"{reason!r} after {self.finish_reason!r}")
+            self.finish_reason = reason
 
     def _text_without_ids(self, text: str, ids: Any, now: float) -> None:
         if self._endpoint.strict:
@@ -201,28 +228,6 @@ class Exchange:
             if claimed == self.request.max_tokens:
                 self.chunk_tokens = apportion(claimed, self.chunk_tokens)
                 self.tokens = claimed
-
-
-def request_body(request: Request, endpoint: Endpoint) -> bytes:
-    """The JSON body; the same keys in the same order whatever the request is for."""
-    prompt: Any = request.prompt_ids
-    if endpoint.prompt_as_text:
-        prompt = "".join(endpoint.vocab[token] for token in request.prompt_ids)
-    body: dict[str, Any] = {
-        "model": endpoint.model,
-        "prompt": prompt,
-        "max_tokens": request.max_tokens,
-        "temperature": 0,
-        "ignore_eos": request.ignore_eos,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "return_token_ids": True,
-    }
-    if request.stop:
-        body["stop"] = list(request.stop)
-    if request.seed is not None:
-        body["seed"] = request.seed
-    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _refuse_constant(name: str) -> NoReturn:

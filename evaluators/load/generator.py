@@ -33,6 +33,10 @@ class Job:
     purpose: str = "timed"
     share: tuple[int, int] = (0, 1)
     """This process is number i of n and takes every n-th session."""
+    requests: tuple[Request, ...] = ()
+    """Sent in place of drawn ones: all at once, or one after the other if the load is closed."""
+    enough_tokens: int | None = None
+    """Of each drawn request; see `Request`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,10 @@ class Share:
         self._trace = Trace(job.load, job.trace_seed)
         self._first: list[tuple[Session, Exchange]] = []
         number, shares = job.share
-        if job.load.kind == "closed" and job.load.window_s is not None:
+        if job.requests:
+            self._ready = [_given(n, request, endpoint) for n, request in enumerate(job.requests)][number::shares]
+            self._streams, self._finite = self._slice(job.load.concurrency or 1), True
+        elif job.load.kind == "closed" and job.load.window_s is not None:
             self._upcoming = count(number, shares)
             self._streams = self._slice(job.load.concurrency or 1)
             self._ready = [self._opening(self._trace.session(next(self._upcoming))) for _ in range(2 * self._streams)]
@@ -146,13 +153,19 @@ class Share:
         fresh_tokens, output_tokens = session.turns[turn]
         prompt_ids = self._prompts.extend(history, fresh_tokens, f"{job.content_seed}/{job.purpose}/{name}")
         request = Request(
-            id=name, load=job.load.name, prompt_ids=prompt_ids, max_tokens=output_tokens, purpose=job.purpose
-        )
+            id=name, load=job.load.name, prompt_ids=prompt_ids, max_tokens=output_tokens, purpose=job.purpose,
+            enough_tokens=job.enough_tokens,
+        )  # fmt: skip
         return Exchange(request, self._endpoint)
 
     def _slice(self, total: int) -> int:
         number, shares = self.job.share
         return total // shares + (number < total % shares)
+
+
+def _given(number: int, request: Request, endpoint: Endpoint) -> tuple[Session, Exchange]:
+    turn = (len(request.prompt_ids), request.max_tokens)
+    return Session(number=number, arrival_s=0.0, prefix=0, turns=(turn,)), Exchange(request, endpoint)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from evaluators.load.endpoint import Endpoint
 from evaluators.load.generator import Job, ShareResult
 from evaluators.load.max_rate import RateSearch
 from evaluators.load.metrics import attainment
+from evaluators.load.record import Request
 from evaluators.load.result import LoadResult, collect
 from evaluators.load.workload import Load
 
@@ -38,8 +39,8 @@ def measure(load: Load, seeds: Seeds, endpoint: Endpoint, settle_timeout_s: floa
     return (yield from _once(load, seeds, endpoint, settle_timeout_s))
 
 
-def warm_up(load: Load, requests: int, content_seed: int, endpoint: Endpoint) -> Jobs:
-    """Requests of the load's lengths at once, run to completion, with prompts that no timed request has."""
+def warm_up(load: Load, requests: int, content_seed: int, endpoint: Endpoint, tokens: int | None) -> Jobs:
+    """Requests of the load's lengths at once, with prompts that no timed request has; hang up after `tokens`."""
     burst = Load(
         name=load.name,
         rate_per_s=math.inf,
@@ -50,7 +51,16 @@ def warm_up(load: Load, requests: int, content_seed: int, endpoint: Endpoint) ->
         num_prefixes=load.num_prefixes,
     )
     job = _job(burst, Seeds(trace=0, content=content_seed), f"{load.name}~warmup", purpose="warmup")
+    job = replace(job, enough_tokens=tokens)
     return collect(burst, (yield job, endpoint))
+
+
+def ask(requests: Sequence[Request], window_s: float, endpoint: Endpoint, *, in_turn: bool) -> Jobs:
+    """Given requests, one after the other or all at once; what is unfinished after `window_s` is cut off."""
+    load = Load(name="ask", kind="closed", concurrency=1, window_s=window_s)
+    load = load if in_turn else replace(load, kind="open", concurrency=None, rate_per_s=math.inf)
+    job = Job(load=load, trace_seed=0, content_seed=0, label=load.name, requests=tuple(requests))
+    return collect(load, (yield job, endpoint))
 
 
 def sustained(trial: LoadResult) -> bool:

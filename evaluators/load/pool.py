@@ -22,6 +22,7 @@ from evaluators.load.endpoint import Endpoint
 from evaluators.load.generator import Job, Share, ShareResult
 from evaluators.load.schedule import Prompts
 from evaluators.load.wire import endpoint_to_json, job_to_json, share_from_json
+from evaluators.pod import Pod
 from population.errors import ConfigError, InfrastructureError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -49,8 +50,8 @@ class Clients(Protocol):
 class ThreadClient:
     """One client on its own thread and event loop, pinned to `cpus`; cheapest to start."""
 
-    def __init__(self, cpus: Sequence[int] = ()) -> None:
-        self._cpus = tuple(cpus)
+    def __init__(self, cpus: Sequence[int] = (), pod: Pod | None = None) -> None:
+        self._cpus, self._pod = tuple(cpus), pod
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
@@ -69,7 +70,7 @@ class ThreadClient:
         self.start()
         assert self._loop is not None
         prompts = self._prompts.setdefault(endpoint.prompt_ids, Prompts(endpoint.prompt_ids))
-        future = asyncio.run_coroutine_threadsafe(run_share(job, endpoint, prompts), self._loop)
+        future = asyncio.run_coroutine_threadsafe(run_share(job, endpoint, prompts, self._pod), self._loop)
         return [_wait(future)]
 
     def close(self) -> None:
@@ -186,10 +187,10 @@ class _Worker:
         )
 
 
-async def run_share(job: Job, endpoint: Endpoint, prompts: Prompts) -> ShareResult:
+async def run_share(job: Job, endpoint: Endpoint, prompts: Prompts, pod: Pod | None = None) -> ShareResult:
     """Prepare and run one share in this event loop, starting as soon as it is prepared."""
     share = Share(job, endpoint, prompts)
-    async with Client(endpoint) as client:
+    async with Client(endpoint, pod) as client:
         return await share.run(client, clock() + LEAD_S)
 
 

@@ -29,10 +29,13 @@ class Request:
     scheduled_s: float | None = None
     """None: due at once."""
     purpose: str = "timed"
-    """timed, warmup, or what a caller mixes in; never visible to the server."""
+    """timed, warmup, or what a caller mixes in (`evaluators/probes.py`); never visible to the server."""
     ignore_eos: bool = True
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    temperature: float = 0.0
+    enough_tokens: int | None = None
+    """The client hangs up after so many tokens, and the answer counts as cut off; None: it reads to the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import Self
 
 from evaluators.load.endpoint import Endpoint
-from evaluators.load.plan import START_PER_S, Jobs, Seeds, measure, warm_up
+from evaluators.load.plan import START_PER_S, Jobs, Seeds, ask, measure, warm_up
 from evaluators.load.pool import Clients, ThreadClient, WorkerClients, run_share
-from evaluators.load.record import write_log
+from evaluators.load.record import Request, Response, write_log
 from evaluators.load.result import LoadResult
 from evaluators.load.schedule import Prompts
 from evaluators.load.workload import Load
+from evaluators.pod import Pod
 from population.errors import ConfigError
 
 __all__ = ["ClientOptions", "LoadSession", "Seeds", "auto_processes", "run_load", "run_loads"]
@@ -37,7 +38,9 @@ class ClientOptions:
     cpus: tuple[int, ...] = ()
     """Logical CPUs to stay on; empty: anywhere."""
     prefix: tuple[str, ...] = ()
-    """Put before the command line of client processes, to enter a namespace; makes even one client a process."""
+    """Put before the command line of client processes; makes even one client a process."""
+    pod: Pod | None = None
+    """The network that the server is in; None: the host's."""
     warmup_timeout_s: float = 10.0
     """A warm-up request that takes longer is given up."""
     settle_timeout_s: float = 1.0
@@ -69,10 +72,17 @@ class LoadSession:
     ) -> None:
         self._clients.close()
 
-    def warm_up(self, load: Load, requests: int, content_seed: int) -> LoadResult:
-        """Send requests of the load's lengths at once and wait for them; their prompts are never timed ones."""
+    def warm_up(self, load: Load, requests: int, content_seed: int, tokens: int | None = None) -> LoadResult:
+        """Send requests of the load's lengths at once and wait for them, or for `tokens` of each.
+
+        Their prompts are never timed ones.
+        """
         patient = replace(self.endpoint, request_timeout_s=self.options.warmup_timeout_s)
-        return self._drive(warm_up(load, requests, content_seed, patient))
+        return self._drive(warm_up(load, requests, content_seed, patient, tokens))
+
+    def ask(self, requests: Sequence[Request], window_s: float, *, in_turn: bool) -> list[Response]:
+        """Send given requests, one after the other or all at once; what is unfinished after `window_s` is cut off."""
+        return self._drive(ask(requests, window_s, self.endpoint, in_turn=in_turn)).responses
 
     def run(self, load: Load, trace_seed: int, content_seed: int) -> LoadResult:
         """Run one load and, if it was cut off, wait for the server to be idle again.
@@ -159,5 +169,6 @@ def _clients(loads: Sequence[Load], options: ClientOptions) -> Clients:
     available = len(options.cpus) or os.cpu_count() or 1
     processes = options.processes or auto_processes(loads, available)
     if processes == 1 and not options.prefix:
-        return ThreadClient(options.cpus)
-    return WorkerClients(processes, options.cpus, options.prefix)
+        return ThreadClient(options.cpus, options.pod)
+    enter = () if options.pod is None else options.pod.entrance
+    return WorkerClients(processes, options.cpus, (*enter, *options.prefix))

@@ -18,10 +18,15 @@ class ProtocolError(Exception):
         self.failure = Failure(kind=kind, evidence=evidence[:300])
 
 
-def check_ids(ids: Any, limit: int | None) -> None:
-    """Raises ProtocolError unless `ids` is a list of token ids below `limit`."""
+def check_ids(ids: Any, endpoint: Endpoint) -> None:
+    """Raises ProtocolError unless `ids` is a list of token ids in the vocabulary, no longer than a chunk may be."""
     if type(ids) is not list:
         raise ProtocolError("bad-token-ids", f"token_ids should be a list, got {ids!r}")
+    limit, most = endpoint.id_limit, endpoint.max_tokens_per_chunk
+    if most is not None and len(ids) > most:
+        raise ProtocolError(
+            "too-many-tokens-per-chunk", f"{len(ids)} tokens in one event, max_tokens_per_chunk of the target is {most}"
+        )
     for token in ids:
         if type(token) is not int or token < 0 or (limit is not None and token >= limit):
             raise ProtocolError("bad-token-ids", f"{token!r} is not a token id below {limit}")
@@ -56,9 +61,11 @@ def check_usage(request: Request, endpoint: Endpoint, usage: Any, tokens: int | 
         return
     if type(usage) is not dict:
         raise ProtocolError("bad-usage", f"usage should be an object, got {usage!r}")
-    claimed = usage.get("completion_tokens")
-    if type(claimed) is not int or claimed < 0:
-        raise ProtocolError("bad-usage", f"completion_tokens should be a number, got {claimed!r}")
+    for key in ("completion_tokens", "prompt_tokens", "total_tokens"):
+        value = usage.get(key)
+        if (type(value) is not int or value < 0) and (value is not None or key == "completion_tokens"):
+            raise ProtocolError("bad-usage", f"{key} should be a whole number >= 0, got {value!r}")
+    claimed = usage["completion_tokens"]
     if tokens is not None and claimed != tokens:
         raise ProtocolError("usage-mismatch", f"usage says {claimed} completion tokens, {tokens} ids arrived")
     prompt = usage.get("prompt_tokens")
@@ -66,14 +73,25 @@ def check_usage(request: Request, endpoint: Endpoint, usage: Any, tokens: int | 
         raise ProtocolError(
             "usage-mismatch", f"usage says {prompt!r} prompt tokens, {len(request.prompt_ids)} were sent"
         )
+    total = usage.get("total_tokens")
+    if total is not None and prompt is not None and total != prompt + claimed:
+        raise ProtocolError("usage-mismatch", f"usage says {total} tokens in total, {prompt} + {claimed} are its parts")
 
 
-def check_text(endpoint: Endpoint, ids: Sequence[int], text: str) -> None:
-    """Raises ProtocolError unless the text is the concatenation of the tokens' texts."""
-    if not endpoint.vocab:
+def check_text(
+    endpoint: Endpoint, ids: Sequence[int], text: str, stop: Sequence[str] = (), *, ended: bool = True
+) -> None:
+    """Raises ProtocolError unless the text is the concatenation of the tokens' texts, cut before a stop string.
+
+    The text of an answer that has not `ended` may lag behind its ids, never the other way round.
+    """
+    if any(word in text for word in stop):
+        raise ProtocolError("stop-ignored", f"the text {text[-40:]!r} contains one of the stop strings {stop!r}")
+    if not endpoint.vocab or (not ended and not ids):
         return
     expected = "".join(endpoint.vocab[token] for token in ids)
-    if text != expected:
+    expected = expected[: first_stop(expected, stop)]
+    if text != expected and (ended or not expected.startswith(text)):
         at = next(
             (i for i, (a, b) in enumerate(zip(text, expected, strict=False)) if a != b), min(len(text), len(expected))
         )
@@ -81,6 +99,22 @@ def check_text(endpoint: Endpoint, ids: Sequence[int], text: str) -> None:
             "text-mismatch",
             f"at character {at} the text is {text[at : at + 20]!r}, the ids say {expected[at : at + 20]!r}",
         )
+
+
+def check_stop(request: Request, endpoint: Endpoint, ids: Sequence[int], reason: str | None) -> None:
+    """Raises ProtocolError unless the answer ended at its first stop string, and only there."""
+    if not request.stop or not endpoint.vocab:
+        return
+    hit = first_stop("".join(endpoint.vocab[token] for token in ids), request.stop) is not None
+    if hit and reason != "stop":
+        raise ProtocolError("stop-ignored", f"a stop string of {request.stop!r} came, finish_reason is {reason!r}")
+    if not hit and reason == "stop" and request.ignore_eos:
+        raise ProtocolError("early-stop", f"finish_reason is stop, but none of {request.stop!r} came")
+
+
+def first_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Where the earliest stop string begins; None without one."""
+    return min((at for word in stop if (at := text.find(word)) >= 0), default=None)
 
 
 class Retokenizer:

@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluators.load.endpoint import Endpoint
 from evaluators.load.generator import Job, ShareResult
-from evaluators.load.record import Response
+from evaluators.load.record import Request, Response
 from evaluators.load.workload import Load, Slo
 
 
@@ -22,7 +22,8 @@ def job_from_json(raw: dict[str, Any]) -> Job:
     for key in ("input_tokens", "output_tokens"):
         table[key] = tuple(table[key])
     table["slo"] = None if table["slo"] is None else Slo(**table["slo"])
-    return Job(**{**raw, "load": Load(**table), "share": tuple(raw["share"])})
+    requests = tuple(Request(**{**entry, "stop": tuple(entry["stop"])}) for entry in raw["requests"])
+    return Job(**{**raw, "load": Load(**table), "share": tuple(raw["share"]), "requests": requests})
 
 
 def endpoint_to_json(endpoint: Endpoint) -> dict[str, Any]:

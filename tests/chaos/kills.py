@@ -73,28 +73,29 @@ class Reporting:
     death: Death
     early: bool
     count: int = 0
-    written: bytes = b""
+    written: Path | int | bytes = b""
 
     def disk(self) -> HookedDisk:
         return HookedDisk(before=self._before, after=self._after)
 
-    def _before(self, operation: str, data: bytes) -> None:
+    def _before(self, operation: str, subject: Path | int | bytes) -> None:
         if not self.early:
             self.count += 1
         elif operation == "write":
             self.count += 1
-            self._tell(data)
+            self._tell(subject)
         self._die(True)
 
-    def _after(self, operation: str, data: bytes) -> None:
+    def _after(self, operation: str, subject: Path | int | bytes) -> None:
         if operation == "write":
-            self.written = data
+            self.written = subject
         elif operation == "touch" and self.written and not self.early:
             self._tell(self.written)
             self.written = b""
         self._die(False)
 
-    def _tell(self, record: bytes) -> None:
+    def _tell(self, record: Path | int | bytes) -> None:
+        assert isinstance(record, bytes)
         os.write(self.pipe, json.loads(record)["hash"].encode("ascii") + b"\n")
 
     def _die(self, before: bool) -> None:

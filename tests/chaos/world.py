@@ -6,11 +6,13 @@ One slot, one secret: every run of a world must end with the same population, wh
 from __future__ import annotations
 
 import os
-import secrets
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from population.candidate import Candidate
 from population.disk import Disk
@@ -27,19 +29,20 @@ from vibeserve.workshop import Workshop
 
 CHILDREN = 10
 _STAGES = "stages.log"
+Hook = Callable[[str, Path | int | bytes], None]
 
 
 @dataclass
 class HookedDisk(Disk):
-    """Calls `before` and `after` everything that changes the disk, with the name of the operation and its bytes."""
+    """Calls `before` and `after` everything that changes the disk: the operation, and its path, descriptor or bytes."""
 
-    before: Callable[[str, bytes], None] = field(default=lambda operation, data: None)
-    after: Callable[[str, bytes], None] = field(default=lambda operation, data: None)
+    before: Hook = field(default=lambda operation, subject: None)
+    after: Hook = field(default=lambda operation, subject: None)
 
     def create(self, path: Path) -> int:
-        self.before("create", b"")
+        self.before("create", path)
         fd = super().create(path)
-        self.after("create", b"")
+        self.after("create", path)
         return fd
 
     def write(self, fd: int, data: bytes) -> int:
@@ -49,24 +52,24 @@ class HookedDisk(Disk):
         return size
 
     def sync(self, fd: int) -> None:
-        self.before("sync", b"")
+        self.before("sync", fd)
         super().sync(fd)
-        self.after("sync", b"")
+        self.after("sync", fd)
 
     def sync_folder(self, path: Path) -> None:
-        self.before("sync_folder", b"")
+        self.before("sync_folder", path)
         super().sync_folder(path)
-        self.after("sync_folder", b"")
+        self.after("sync_folder", path)
 
     def rewrite(self, path: Path, offset: int, data: bytes) -> None:
-        self.before("rewrite", b"")
+        self.before("rewrite", path)
         super().rewrite(path, offset, data)
-        self.after("rewrite", b"")
+        self.after("rewrite", path)
 
     def touch(self, path: Path) -> None:
-        self.before("touch", b"")
+        self.before("touch", path)
         super().touch(path)
-        self.after("touch", b"")
+        self.after("touch", path)
 
 
 class NotingWorkshop(Workshop):
@@ -94,6 +97,7 @@ class World:
     folder: Path
     seed: int
     children: int = CHILDREN
+    finals: int = 1
 
     @property
     def run_dir(self) -> Path | None:
@@ -107,13 +111,19 @@ class World:
         """Start the run, or go on with it, in this process, whose environment and wiring become this world's."""
         for name in ("cache", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        os.environ["XDG_CACHE_HOME"], os.environ["TMPDIR"] = str(self.folder / "cache"), str(self.folder / "tmp")
-        wiring.Workshop = NotingWorkshop  # type: ignore[attr-defined]
-        wiring.secrets = _Fixed()  # type: ignore[attr-defined,assignment]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(self.folder / "cache"))
+            patch.setenv("TMPDIR", str(self.folder / "tmp"))
+            patch.setattr(tempfile, "tempdir", None)
+            patch.setattr(wiring, "Workshop", NotingWorkshop)
+            patch.setattr("vibeserve.wiring.secrets.token_hex", lambda size: "5e" * size)
+            return self._drive(disk, take_over, delay_s)
+
+    def _drive(self, disk: Disk | None, take_over: bool, delay_s: float) -> str:
         parts = Parts(evaluator=RecordedEvaluator(delay_s=delay_s), disk=disk or Disk(), take_over=take_over)
         if self.run_dir is not None:
             return wiring.resume(self.run_dir, (), SilentDisplay(), parts).stopped_because
-        options = (f"seed={self.seed}", f"budget.children={self.children}", "evaluation.final_repeats=1")
+        options = (f"seed={self.seed}", f"budget.children={self.children}", f"evaluation.final_repeats={self.finals}")
         return wiring.run(toy_config(self.folder / "runs", *options), SilentDisplay(), parts).stopped_because
 
     def stages(self) -> list[tuple[str, ...]]:
@@ -132,13 +142,6 @@ class World:
             rows.append((number, child.proposal, commit, [_found(e) for e in (child.evaluation, *again)]))
         finals = [(key, _found(final.evaluation)) for key, final in sorted(state.finals.items())]
         return [repr(row) for row in (*rows, state.archive.front, finals, state.pending, state.remeasuring)]
-
-
-class _Fixed:
-    """In place of `secrets`: the run's secret is the same every time."""
-
-    token_hex = staticmethod(lambda size: "5e" * size)
-    randbelow = staticmethod(secrets.randbelow)
 
 
 def _found(evaluation: Evaluation) -> object:

@@ -70,7 +70,7 @@ def lease(tmp_path: Path) -> Lease:
 
 @pytest.fixture
 def task(toy: Path, tmp_path: Path) -> EvaluationTask:
-    """The toy target's seed, evaluated once, with everything kept."""
+    """The toy target's seed, evaluated once, with everything kept; it runs where there is no isolation, too."""
     return EvaluationTask(
         candidate="c000000",
         workspace=toy / "seed",
@@ -78,5 +78,6 @@ def task(toy: Path, tmp_path: Path) -> EvaluationTask:
         trace_seed=7,
         content_seed=11,
         repeats=1,
+        first_party=True,
         output=tmp_path / "output",
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evaluators.evaluator import EvaluationTask, Lease
+from evaluators.isolation import choose
 from evaluators.pipeline import LocalEvaluator
 from evaluators.target import load_target
 from population.errors import InfrastructureError
@@ -49,7 +50,8 @@ def test_seed_is_scored_on_every_objective_and_keeps_its_papers(evaluate: Evalua
     assert isinstance(evaluation, Scored)
     for objective in load_target(toy).objectives:
         assert objective_samples(objective, evaluation.samples)[0] > 0
-    assert evaluation.tier == "C"
+    sandbox = choose(allow_reduced=False, first_party=True)
+    assert (evaluation.tier, evaluation.gaps) == (sandbox.tier, sandbox.gaps)
     assert evaluation.measured_by == "client"
     assert evaluation.audit["max_gap"] == 0
     assert evaluation.audit["tokens"] > 0
@@ -126,15 +128,16 @@ def test_death_under_load_keeps_the_last_words(evaluate: Evaluate, toy: Path) ->
 def test_a_server_without_tokens_is_rejected(evaluate: Evaluate, toy: Path) -> None:
     edit(
         toy / "seed" / "server.py",
-        "            async for token in tokens:",
-        "            await asyncio.sleep(60)\n            async for token in tokens:",
+        "            async for ids, text, reason in self._pieces(tokens, request):",
+        "            await asyncio.sleep(60)\n"
+        "            async for ids, text, reason in self._pieces(tokens, request):",
     )
     verdict = rejected(evaluate(), Stage.BENCHMARK)
     assert "no verified token came for 1 warm-up requests" in verdict.reason
 
 
 def test_lying_usage_is_rejected(evaluate: Evaluate, toy: Path) -> None:
-    edit(toy / "seed" / "server.py", '"completion_tokens": max_tokens,', '"completion_tokens": 10 * max_tokens,')
+    edit(toy / "seed" / "server.py", "self._usage(prompt, sent)", "self._usage(prompt, 10 * sent)")
     assert "usage-mismatch" in rejected(evaluate(), Stage.BENCHMARK).reason
 
 

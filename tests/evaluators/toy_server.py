@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import threading
 import time
 from contextlib import suppress
@@ -116,26 +117,43 @@ class ToyServer:
         await response.prepare(request)
         if script.role_first:
             await self._send(response, [], None)
-        await asyncio.sleep(script.first_s)
+        known = script.fault == "memory" and [seen.body["prompt"] for seen in self.seen].count(body["prompt"]) > 1
+        await asyncio.sleep(0 if known else script.first_s)
         with suppress(ConnectionError):  # the client may leave in the middle
-            await self._stream(request, response, body)
+            await self._stream(request, response, body, 0 if known else script.per_token_s)
         return response
 
-    async def _stream(self, request: web.Request, response: web.StreamResponse, body: dict[str, Any]) -> None:
-        script, asked = self.script, body["max_tokens"]
-        total = {"too-many": asked + 2, "too-few": asked - 2, "early-stop": asked - 2}.get(script.fault or "", asked)
-        begun_s = time.monotonic()
-        for at in range(0, total, script.tokens_per_chunk):
-            wait_s = begun_s + at * script.per_token_s - time.monotonic()
-            if script.per_token_s:
-                await asyncio.sleep(max(0.0, wait_s))
-            ids = [(len(body["prompt"]) + at + k) % len(VOCAB) for k in range(min(script.tokens_per_chunk, total - at))]
-            ended = at + script.tokens_per_chunk >= total
-            reason = ("stop" if script.fault == "early-stop" else "length") if ended else None
+    async def _stream(
+        self, request: web.Request, response: web.StreamResponse, body: dict[str, Any], per_token_s: float
+    ) -> None:
+        script, (answer, cut) = self.script, self._planned(body)
+        begun_s, sent = time.monotonic(), 0
+        for at in range(0, len(answer), script.tokens_per_chunk):
+            if per_token_s:
+                await asyncio.sleep(max(0.0, begun_s + at * per_token_s - time.monotonic()))
+            ids = answer[at : at + script.tokens_per_chunk]
+            stopped = script.fault == "early-stop" or cut is not None
+            reason = None if at + len(ids) < len(answer) else "stop" if stopped else "length"
             if at and await self._midway(request, response):
                 return
-            await self._send(response, ids, reason)
-        await self._close(response, body, total)
+            text = "".join(VOCAB[i] for i in ids)
+            await self._send(response, ids, reason, text if cut is None else text[: max(0, cut - sent)])
+            sent += len(text)
+        await self._close(response, body, len(answer))
+
+    def _planned(self, body: dict[str, Any]) -> tuple[list[int], int | None]:
+        """The ids to send, and where a stop string cuts their text."""
+        asked, fault = body["max_tokens"], self.script.fault or ""
+        total = {"too-many": asked + 2, "too-few": asked - 2, "early-stop": asked - 2}.get(fault, asked)
+        shift = random.randrange(500) if fault == "unseeded" and body["temperature"] else 0
+        ids = [(len(body["prompt"]) + shift + k) % len(VOCAB) for k in range(total)]
+        text = "".join(VOCAB[i] for i in ids)
+        found = [(text.find(word), len(word)) for word in body.get("stop", ()) if word in text]
+        if not found or fault == "ignores-stop":
+            return ids, None
+        cut, length = min(found)
+        needed = next(n for n in range(1, total + 1) if sum(len(VOCAB[i]) for i in ids[:n]) >= cut + length)
+        return ids[:needed], cut
 
     async def _midway(self, request: web.Request, response: web.StreamResponse) -> bool:
         """Break off, or spoil, a stream that has begun. True: it is over."""
@@ -153,8 +171,8 @@ class ToyServer:
             await response.write(spoilers[fault])
         return fault == "no-done"
 
-    async def _send(self, response: web.StreamResponse, ids: list[int], reason: str | None) -> None:
-        choice: dict[str, Any] = {"index": 0, "text": "".join(VOCAB[i] for i in ids), "finish_reason": reason}
+    async def _send(self, response: web.StreamResponse, ids: list[int], reason: str | None, text: str = "") -> None:
+        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": reason}
         if self.script.with_ids:
             choice["token_ids"] = [*ids[:-1], 5_000] if self.script.fault == "bad-id" else ids
         if self.script.fault == "wrong-text":

@@ -24,10 +24,11 @@ from population.errors import BudgetError, ConfigError, InfrastructureError, Usa
 from tests.vibeserve.fabricated import FabricatedRun, scored, small_run
 from vibeserve.cli import app
 from vibeserve.layers import CHECKOUT
+from vibeserve.tiers import look
 
 TEMPLATE = CHECKOUT / "vibeserve" / "templates" / "target"
 COMMANDS = [
-    "run", "resume", "stop", "ls", "status", "watch", "front", "show", "diff", "log", "export", "verify", "bench",
+    "run", "resume", "stop", "ls", "status", "watch", "index", "front", "show", "diff", "log", "export", "verify", "bench",
     "judge", "validate", "init", "doctor",
 ]  # fmt: skip
 DEADLINE_S = 20.0
@@ -309,7 +310,10 @@ def test_judge_accepts_the_seed_and_rejects_a_wrong_server(tmp_path: Path) -> No
     invoke("init", wrong)
     server = wrong / "seed" / "server.py"
     server.write_text(server.read_text().replace("% 990", "% 989"))
-    result = invoke("judge", "mine", wrong / "seed", "--json")
+    result = invoke("judge", "mine", wrong / "seed", "--json", "--allow-reduced-isolation")
+    if look(allow_reduced=True, first_party=False).tier is None:
+        assert (result.exit_code, "tier B" in last_object(result)["error"]) == (3, True)
+        return
     assert (result.exit_code, last_object(result)["stage"]) == (1, "checker")
     assert "expected [" in last_object(result)["evidence"], "the checker's own words"
 
@@ -351,10 +355,3 @@ def test_bench_refuses_what_makes_no_sense() -> None:
     assert result.exit_code == 3
     assert "exclude each other" in result.stderr
     assert "--input-len many" in result.stderr
-
-
-def test_doctor_lists_checks_with_cures() -> None:
-    value = last_object(invoke("doctor", "--json"))
-    names = {check["name"] for check in value["checks"]}
-    assert {"python", "ray", "git", "bubblewrap", "py-spy", "cpus", "gpus", "disk", "ray tokens"} <= names
-    assert all(check["cure"] for check in value["checks"] if not check["ok"])

@@ -86,8 +86,11 @@ def test_run_front_show_diff_export_verify(tmp_path: Path) -> None:
     invoke(tmp_path, "export", best, str(tmp_path / "server"), "--run", str(run_dir))
     assert (tmp_path / "server" / "server" / "server.py").is_file()
     claim = invoke(tmp_path, "verify", best, "--pairs", "2", "--run", str(run_dir), "--json")
-    gains = json.loads(claim.stdout.splitlines()[-1])["gains"]
-    assert set(gains) == set(summary["front"][0]["metrics"])
+    found = json.loads(claim.stdout.splitlines()[-1])
+    assert set(found["gains"]) == set(summary["front"][0]["metrics"])
+    assert found["claim"] is False and "2 pairs" in found["not_a_claim_because"][0]
+    assert "not a claim: 2 pairs, at least 10 are needed" in claim.stderr
+    assert len(found["devices"]) == 1
     assert list((run_dir / "claims").glob("*.json"))
 
 

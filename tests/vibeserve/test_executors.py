@@ -18,6 +18,7 @@ from vibeserve import cluster
 from vibeserve.display import SilentDisplay
 from vibeserve.executor import Evaluated, Fault, Mutated
 from vibeserve.inline import InlineExecutor
+from vibeserve.machine import node_reports
 from vibeserve.wiring import Parts, run
 from vibeserve.workshop import Workshop
 
@@ -82,6 +83,15 @@ class TestRay(ExecutorContract):
             assert cluster.capacity(cluster.pinned(cluster.Demand(cpus=1))) == 1
         finally:
             cluster.ray.shutdown()
+
+    def test_the_doctor_attacks_every_node(self, two_nodes: str) -> None:
+        reports = node_reports(two_nodes, allow_reduced=False)
+        assert len(reports) == 2
+        for report in reports:
+            assert report.probe is not None, report.trouble
+            assert (report.probe.unexpected, report.ok) == ((), True)
+            assert report.probe.attacks >= 31
+        assert not cluster.ray.is_initialized()
 
     def test_a_run_on_two_nodes_survives_a_dead_worker(self, two_nodes: str, tmp_path: Path) -> None:
         evaluator = RecordedEvaluator(die_once=tmp_path / "died", delay_s=0.05)

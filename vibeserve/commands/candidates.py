@@ -110,6 +110,7 @@ def _tail(path: Path, lines: int) -> str:
 
 def _lines(found: Dossier) -> list[str]:
     from vibeserve.report import label_of
+    from vibeserve.tables import isolation_text
 
     proposal = found.proposal
     lineage = " ← ".join(found.lineage)
@@ -124,6 +125,7 @@ def _lines(found: Dossier) -> list[str]:
         "goal": proposal.goal or "",
         "inspired by": ", ".join(proposal.inspirations),
         "flags": ", ".join(found.flags),
+        "isolation": isolation_text(found.tier, found.gaps) if found.tier else "",
         "components": ", ".join(f"{name}={what}" for name, what in found.components.items()),
         "knobs": ", ".join(f"{name}={value}" for name, value in found.knobs.items()),
         "audit": ", ".join(f"{name}={value:.4g}" for name, value in found.audit.items()),

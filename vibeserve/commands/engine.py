@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vibeserve.commands.options import JsonOption, OverrideOption, RunArgument, RunsDirOption
+from vibeserve.commands.options import (
+    REDUCED_ISOLATION,
+    JsonOption,
+    OverrideOption,
+    ReducedIsolationOption,
+    RunArgument,
+    RunsDirOption,
+)
 
 if TYPE_CHECKING:
     from vibeserve.config import Config
@@ -26,6 +33,7 @@ def run(
     name: Annotated[str | None, typer.Option("--name", help="Last part of the run folder's name.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")] = None,
     barrier: Annotated[bool, typer.Option("--barrier", help="Classic generations instead of steady state.")] = False,
+    allow_reduced_isolation: ReducedIsolationOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show config and resources; run nothing.")] = False,
     quiet: _QuietOption = False,
     json: JsonOption = False,
@@ -42,6 +50,8 @@ def run(
         flags["seed"] = (seed, "--seed")
     if barrier:
         flags["search.barrier"] = (True, "--barrier")
+    if allow_reduced_isolation:
+        flags["evaluation.allow_reduced_isolation"] = (True, "--allow-reduced-isolation")
     resolved = load_config(Sources(preset=preset, files=config or (), overrides=override or (), flags=flags))
     _require_target(resolved)
     if dry_run:
@@ -58,6 +68,8 @@ def resume(
     run: RunArgument = None,
     override: OverrideOption = None,
     runs_dir: RunsDirOption = None,
+    take_over: Annotated[bool, typer.Option("--take-over", help="Replace a driver that hangs or is lost.")] = False,
+    allow_reduced_isolation: ReducedIsolationOption = False,
     quiet: _QuietOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -66,9 +78,12 @@ def resume(
     Nothing that was acknowledged is lost; at most the stages in flight are repeated.
     """
     from vibeserve.runs import find_run
+    from vibeserve.wiring import Parts
     from vibeserve.wiring import resume as restart
 
-    result = restart(find_run(run, runs_dir), tuple(override or ()), _display(json, quiet))
+    parts = Parts(take_over=take_over)
+    overrides = (*(override or ()), *([REDUCED_ISOLATION] if allow_reduced_isolation else []))
+    result = restart(find_run(run, runs_dir), overrides, _display(json, quiet), parts)
     _finish(result.run_dir, result.stopped_because, json)
 
 

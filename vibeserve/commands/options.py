@@ -20,6 +20,15 @@ RunsDirOption = Annotated[
     typer.Option("--runs-dir", metavar="DIR", help="Folder that holds the run folders (default: runs)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout; the rest goes to stderr.")]
+ReducedIsolationOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-reduced-isolation",
+        help="Where bubblewrap does not work, isolate by Landlock and seccomp (tier B) instead of refusing.",
+    ),
+]
+REDUCED_ISOLATION = "evaluation.allow_reduced_isolation=true"
+"""The same as an override."""
 TargetArgument = Annotated[Path, typer.Argument(metavar="TARGET", help="Folder of the target.")]
 OverrideOption = Annotated[
     list[str] | None,

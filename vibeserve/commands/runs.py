@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,14 +19,14 @@ def ls(runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
 
     from population.errors import VibeServeError
     from vibeserve.commands.output import console, print_json
-    from vibeserve.report import Summary, summarise, to_json
+    from vibeserve.listing import brief
     from vibeserve.runs import list_runs
     from vibeserve.tables import duration
 
-    found: list[tuple[Path, Summary | VibeServeError]] = []
+    found: list[tuple[Path, dict[str, Any] | VibeServeError]] = []
     for run_dir in list_runs(runs_dir):
         try:
-            found.append((run_dir, summarise(run_dir)))
+            found.append((run_dir, brief(run_dir)))
         except VibeServeError as error:
             found.append((run_dir, error))  # one damaged run must not hide the others
     table = Table("run", "state", "children", "scored", "front", "hypervolume", "time", box=None, pad_edge=False)
@@ -34,13 +34,32 @@ def ls(runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
         if isinstance(summary, VibeServeError):
             table.add_row(run_dir.name, f"unreadable: {summary}")
             continue
-        volume = "" if summary.hypervolume is None else f"{summary.hypervolume:.2f}"
-        counts = (summary.children, summary.scored, len(summary.front))
-        table.add_row(run_dir.name, str(summary.state), *(str(c) for c in counts), volume, duration(summary.elapsed_s))
+        volume = "" if summary["hypervolume"] is None else f"{summary['hypervolume']:.2f}"
+        counts = (str(count) for count in (summary["children"], summary["scored"], len(summary["front"])))
+        table.add_row(run_dir.name, summary["state"], *counts, volume, duration(summary["elapsed_s"]))
     console(json).print(table if found else "no runs yet; try `vibeserve run --preset quickstart`")
     if json:
         unreadable = [{"run": r.name, "error": str(s)} for r, s in found if isinstance(s, VibeServeError)]
-        print_json({"runs": [to_json(s) for _, s in found if isinstance(s, Summary)], "unreadable": unreadable})
+        print_json({"runs": [s for _, s in found if isinstance(s, dict)], "unreadable": unreadable})
+
+
+def index(
+    run: RunArgument = None,
+    runs_dir: RunsDirOption = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it again even if it fits the ledger.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """A run as an SQLite file on this machine, made from its ledger: `sqlite3 $(vibeserve index) .schema`."""
+    from vibeserve.commands.output import print_json
+    from vibeserve.listing import open_index
+    from vibeserve.runs import find_run
+
+    with open_index(find_run(run, runs_dir), rebuild) as made:
+        names = [name for (name,) in made.rows("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        tables = {name: made.rows(f"SELECT count(*) FROM {name}")[0][0] for name in names}
+        if json:
+            return print_json({"index": str(made.path), "tables": tables})
+        print(made.path)
 
 
 def status(run: RunArgument = None, runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:

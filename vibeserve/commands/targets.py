@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vibeserve.commands.options import JsonOption, TargetArgument
+from vibeserve.commands.options import JsonOption, ReducedIsolationOption, TargetArgument
 
 if TYPE_CHECKING:
     from evaluators.target import Target
@@ -69,6 +69,7 @@ def judge(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A server's files, e.g. TARGET/seed.")],
     repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Default: as the target says.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of arrival times and lengths.")] = 0,
+    allow_reduced_isolation: ReducedIsolationOption = False,
     json: JsonOption = False,
 ) -> None:
     """Judge and measure one folder as an evaluation does: boot, checker, benchmark, audit. Exit code 1 if rejected."""
@@ -77,19 +78,22 @@ def judge(
     from population.evaluation import Rejected
     from vibeserve.commands.output import console, print_json
     from vibeserve.judging import evaluation_json, judge_folder
-    from vibeserve.tables import clean, number
+    from vibeserve.tables import clean, isolation_text, number
 
     found = load_target(target)
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder with a server's files, found none")
     screen = console(json)
-    evaluation = judge_folder(found, folder, repeats, seed, lambda stage: screen.print(f"… {stage}"))
+    evaluation = judge_folder(
+        found, folder, repeats, seed, lambda stage: screen.print(f"… {stage}"), allow_reduced_isolation
+    )
     values = evaluation_json(evaluation, found)
     if isinstance(evaluation, Rejected):
         screen.print(
             clean(f"rejected at {evaluation.stage}: {evaluation.reason}\n{evaluation.evidence}"), soft_wrap=True
         )
     else:
+        screen.print(f"isolation: {isolation_text(evaluation.tier, evaluation.gaps)}", soft_wrap=True)
         screen.print("accurate" + (f" [{', '.join(evaluation.flags)}]" if evaluation.flags else ""))
         for name, m in values["metrics"].items():
             screen.print(

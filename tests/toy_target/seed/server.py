@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import json
 import tomllib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -47,36 +48,52 @@ class Server:
     async def _completion(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
         prompt, max_tokens = request["prompt"], request.get("max_tokens", 16)
         head = {"id": f"cmpl-{next(self._numbers)}", "object": "text_completion", "model": "toy"}
-        usage = {
-            "prompt_tokens": len(prompt),
-            "completion_tokens": max_tokens,
-            "total_tokens": len(prompt) + max_tokens,
-        }
         tokens = self._engine.generate(prompt, max_tokens)
         try:
             if not request.get("stream"):
-                ids = [token async for token in tokens]
-                await self._json(writer, {**head, "choices": [self._choice(ids, "length")], "usage": usage})
+                pieces = [piece async for piece in self._pieces(tokens, request)]
+                ids, text = [i for ids, _, _ in pieces for i in ids], "".join(text for _, text, _ in pieces)
+                choice = self._choice(ids, text, pieces[-1][2])
+                await self._json(writer, {**head, "choices": [choice], "usage": self._usage(prompt, len(ids))})
                 return
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-            waiting: list[int] = []
             sent = 0
-            async for token in tokens:
-                waiting.append(token)
-                last = sent + len(waiting) == max_tokens
-                if len(waiting) >= KNOBS["flush_tokens"]["value"] or last:
-                    await self._event(writer, {**head, "choices": [self._choice(waiting, "length" if last else None)]})
-                    sent += len(waiting)
-                    waiting = []
+            async for ids, text, reason in self._pieces(tokens, request):
+                await self._event(writer, {**head, "choices": [self._choice(ids, text, reason)]})
+                sent += len(ids)
             if (request.get("stream_options") or {}).get("include_usage"):
-                await self._event(writer, {**head, "choices": [], "usage": usage})
+                await self._event(writer, {**head, "choices": [], "usage": self._usage(prompt, sent)})
             await self._chunk(writer, b"data: [DONE]\n\n")
             writer.write(b"0\r\n\r\n")
         finally:
             await tokens.aclose()
 
-    def _choice(self, ids: list[int], reason: str | None) -> dict[str, Any]:
-        return {"index": 0, "text": "".join(map(self._model.text, ids)), "token_ids": ids, "finish_reason": reason}
+    async def _pieces(
+        self, tokens: AsyncIterator[int], request: dict[str, Any]
+    ) -> AsyncIterator[tuple[list[int], str, str | None]]:
+        """Ids, text and finish reason, chunk by chunk; text that may become a stop string is held back."""
+        stop, max_tokens = request.get("stop") or [], request.get("max_tokens", 16)
+        stops = [stop] if isinstance(stop, str) else stop
+        ids: list[int] = []
+        text, sent, written = "", 0, 0
+        async for token in tokens:
+            ids.append(token)
+            text += self._model.text(token)
+            found = [at for at in map(text.find, stops) if at >= 0]
+            reason = "stop" if found else "length" if len(ids) == max_tokens else None
+            if len(ids) - sent >= KNOBS["flush_tokens"]["value"] or reason:
+                held = max((n for s in stops for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
+                reach = min(found) if found else len(text) if reason else len(text) - held
+                yield ids[sent:], text[written:reach], reason
+                sent, written = len(ids), reach
+            if found:
+                return
+
+    def _choice(self, ids: list[int], text: str, reason: str | None) -> dict[str, Any]:
+        return {"index": 0, "text": text, "token_ids": ids, "finish_reason": reason}
+
+    def _usage(self, prompt: list[int], count: int) -> dict[str, int]:
+        return {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}
 
     async def _event(self, writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
         await self._chunk(writer, b"data: " + json.dumps(event).encode() + b"\n\n")

@@ -28,6 +28,26 @@ def generate(prompt: list[int], count: int) -> Iterator[int]:
             yield tokens[-1]
 
 
+def pieces(request: dict[str, Any]) -> Iterator[tuple[list[int], str, str | None]]:
+    """Ids, text and finish reason, chunk by chunk; text that may become a stop string is held back."""
+    stop, count = request.get("stop") or [], request.get("max_tokens", 16)
+    stops = [stop] if isinstance(stop, str) else stop
+    ids: list[int] = []
+    text, sent, written = "", 0, 0
+    for token in generate(request["prompt"], count):
+        ids.append(token)
+        text += f" {token}"  # this model's vocabulary has no strings, so the text lists the ids
+        found = [at for at in map(text.find, stops) if at >= 0]
+        reason = "stop" if found else "length" if len(ids) == count else None
+        if len(ids) - sent >= KNOBS["flush_tokens"] or reason:
+            held = max((n for s in stops for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
+            reach = min(found) if found else len(text) if reason else len(text) - held
+            yield ids[sent:], text[written:reach], reason
+            sent, written = len(ids), reach
+        if found:
+            return
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -39,22 +59,21 @@ class Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path != "/v1/completions":
             return self._json({"error": {"message": "not found"}}, 404)
-        prompt, count = request["prompt"], request.get("max_tokens", 16)
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}
+        prompt = len(request["prompt"])
         if not request.get("stream"):
-            return self._json({"choices": [choice(list(generate(prompt, count)), "length")], "usage": usage})
+            parts = list(pieces(request))
+            ids, text = [i for ids, _, _ in parts for i in ids], "".join(text for _, text, _ in parts)
+            return self._json({"choices": [choice(ids, text, parts[-1][2])], "usage": usage(prompt, len(ids))})
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        waiting: list[int] = []
-        for number, token in enumerate(generate(prompt, count), start=1):
-            waiting.append(token)
-            if len(waiting) >= KNOBS["flush_tokens"] or number == count:
-                self._event({"choices": [choice(waiting, "length" if number == count else None)]})
-                waiting = []
+        sent = 0
+        for ids, text, reason in pieces(request):
+            self._event({"choices": [choice(ids, text, reason)]})
+            sent += len(ids)
         if (request.get("stream_options") or {}).get("include_usage"):
-            self._event({"choices": [], "usage": usage})
+            self._event({"choices": [], "usage": usage(prompt, sent)})
         self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
 
@@ -78,9 +97,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def choice(ids: list[int], reason: str | None) -> dict[str, Any]:
-    """One choice; this model's vocabulary has no strings, so the text lists the ids."""
-    return {"index": 0, "text": "".join(f" {token}" for token in ids), "token_ids": ids, "finish_reason": reason}
+def choice(ids: list[int], text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": 0, "text": text, "token_ids": ids, "finish_reason": reason}
+
+
+def usage(prompt: int, completion: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 class Server(ThreadingHTTPServer):

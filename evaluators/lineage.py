@@ -1,0 +1,84 @@
+"""Decides which processes descend from this one, what they hold, and who among them gets a signal.
+
+Standard library only: the supervisor runs it without site-packages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Iterator
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def descendants(root: int | None = None) -> list[int]:
+    """All live processes below `root` (None: this process), parents before children."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents():
+        children.setdefault(parent, []).append(pid)
+    found: list[int] = []
+    queue = [root or os.getpid()]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def parents() -> list[tuple[int, int]]:
+    """(pid, parent pid) of every process of the machine."""
+    if not os.path.isdir("/proc/self"):
+        with os.popen("ps -axo pid=,ppid=") as lines:
+            pairs = [line.split() for line in lines]
+        return [(int(pid), int(parent)) for pid, parent in pairs]
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                found.append((int(name), int(file.read().rpartition(b")")[2].split()[1])))
+    return found
+
+
+def send(pids: Iterable[int], number: signal.Signals) -> None:
+    """Signal each process that still exists; ours are unreaped until we reap them, so no pid can have been reused."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def memory_above(pids: Iterable[int], limit_bytes: int) -> bool:
+    """Whether these processes hold more than `limit_bytes`; pages that they share count once.
+
+    The exact answer is slow, so it is asked only when private pages alone suggest it.
+    """
+    listed = list(pids)
+    if sum(_private_bytes(pid) for pid in listed) <= limit_bytes:
+        return False
+    return sum(_proportional_bytes(pid) for pid in listed) > limit_bytes
+
+
+def threads(pids: Iterable[int]) -> int:
+    """Threads of all these processes, which is what a limit on pids counts."""
+    return sum(1 for pid in pids for _ in _tasks(pid))
+
+
+def _tasks(pid: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        yield from os.listdir(f"/proc/{pid}/task")
+
+
+def _private_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/statm", "rb") as file:
+        _, resident, shared, *_ = file.read().split()
+        return (int(resident) - int(shared)) * _PAGE_BYTES
+    return 0
+
+
+def _proportional_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+        for line in file:
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
+    return _private_bytes(pid)

@@ -1,0 +1,161 @@
+"""Decides which timed prompts are probes, and whether a server answers them the same way when they come again.
+
+A probe is a timed request like any other; which ones are probes the secret decides, so that nothing in length, headers
+or time of arrival can give them away. All of their answers are audited. After the loads they are asked again, alone and
+in a crowd in another order, and what comes is audited, too: a server need not repeat its tokens, but each time they
+must be as good as the reference demands. What it must not do is answer a prompt that it knows without computing it.
+With them come requests with a `stop` string, and pairs with a `seed`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evaluators.load.record import Request, Response
+from evaluators.load.session import LoadSession
+from evaluators.load.workload import Load
+from evaluators.repeat import protocol_fault
+from population.evaluation import Rejected, Stage
+
+PROBE, ECHO = "probe", "echo"
+"""Purposes: a timed answer that is always audited; the answer to a prompt that was asked before."""
+SHARE, FEWEST, MOST = 0.03, 2, 8
+IN_CROWD = 2
+ENOUGH_TOKENS = 4
+"""Then the client hangs up: the requests have the shape of timed ones, and cost little."""
+WINDOW_SHARE, WINDOW_S = 0.08, (0.5, 5.0)
+"""Of the loads' time, for the crowd; half of it for the prompts that are asked alone."""
+ATTEMPTS = 3
+"""A suspicion must come up so often in a row: a stalled client or a near-tie can cause it once."""
+FIRST_TOKEN_STEPS = 0.5
+"""Whatever is cached, the first token of a known prompt needs one step of the model, which is about what a token of a
+fresh answer takes; earlier than half of that nothing was computed."""
+PACE_SHARE = 0.1
+"""A known answer may be guessed ahead, but guesses are verified: it costs more than a tenth of a fresh one's pace."""
+
+
+def mark_probes(responses: Sequence[Response], seed: int) -> list[Response]:
+    """The responses, 3 % of the timed ones (2 to 8) marked as probes, from each load in turn."""
+    rng = random.Random(f"probes/{seed}")
+    queues: dict[str, list[str]] = {}
+    for response in responses:
+        if response.output_ids and response.failure is None and response.purpose == "timed":
+            queues.setdefault(response.load, []).append(response.id)
+    for queue in queues.values():
+        rng.shuffle(queue)
+    wanted = min(MOST, max(FEWEST, round(SHARE * sum(map(len, queues.values())))))
+    chosen: list[str] = []
+    while len(chosen) < wanted and any(queues.values()):
+        chosen += [queue.pop() for queue in queues.values() if queue]
+    marked = frozenset(chosen[:wanted])
+    return [replace(r, purpose=PROBE) if r.id in marked else r for r in responses]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probing:
+    """The questions after the loads of one evaluation."""
+
+    session: LoadSession
+    loads: Sequence[Load]
+    seed: int
+
+    def ask_again(self, responses: Sequence[Response], timed_s: float) -> tuple[Response, ...] | Rejected:
+        """All answers for the audit: `responses` with probes marked, and the echoes of the probes."""
+        marked = mark_probes(responses, self.seed)
+        probes = [r for r in marked if r.purpose == PROBE]
+        window_s = min(max(timed_s * WINDOW_SHARE, WINDOW_S[0]), WINDOW_S[1])
+        echoes: list[Response] = []
+        suspicion: str | None = None
+        for attempt in range(ATTEMPTS if probes else 0):
+            rng = random.Random(f"echoes/{self.seed}/{attempt}")
+            rng.shuffle(probes)
+            # A server can have remembered only what it answered in full.
+            known = next((probe for probe in probes if probe.completed), probes[0])
+            alone = self.session.ask(self._alone(known, attempt, rng), window_s / 2, in_turn=True)
+            crowd = self.session.ask(self._crowd(probes, attempt, rng), window_s, in_turn=False)
+            if (fault := protocol_fault([*alone, *crowd], "prompts that were asked again")) is not None:
+                return fault
+            echoes += [r for r in (*alone, *crowd) if r.purpose == ECHO]
+            suspicion = remembered(alone) or unseeded(crowd)
+            if suspicion is None:
+                break
+        if suspicion is not None:
+            return Rejected(stage=Stage.BENCHMARK, reason=f"{suspicion} ({ATTEMPTS} times in a row)")
+        return (*marked, *echoes)
+
+    def _alone(self, probe: Response, attempt: int, rng: random.Random) -> list[Request]:
+        """A fresh prompt of the same shape, and the probe, in either order."""
+        fresh = replace(_echo(probe, f"alone{attempt}"), prompt_ids=self._fresh(probe, rng), purpose="fresh")
+        pair = [replace(fresh, id=f"{fresh.id}~fresh"), _echo(probe, f"alone{attempt}")]
+        rng.shuffle(pair)
+        return pair
+
+    def _crowd(self, probes: Sequence[Response], attempt: int, rng: random.Random) -> list[Request]:
+        """All at once: a stop string first, which ends soon; then probes, last one first, between two with one seed."""
+        echoes = [_echo(probe, f"crowd{attempt}") for probe in reversed(probes[:IN_CROWD])]
+        sampled = replace(
+            echoes[0], id=f"seed{attempt}/a", purpose="seed", temperature=1.0, seed=rng.getrandbits(31),
+            prompt_ids=self._fresh(probes[0], rng),
+        )  # fmt: skip
+        asked = [sampled, *echoes, replace(sampled, id=f"seed{attempt}/b")]
+        wordy = max(probes, key=lambda probe: len(probe.text))
+        if (word := _stop_word(wordy)) is not None:
+            stopped = replace(_echo(wordy, f"stop{attempt}"), purpose="stop", stop=(word,), enough_tokens=None)
+            asked.insert(0, stopped)
+        return asked
+
+    def _fresh(self, probe: Response, rng: random.Random) -> list[int]:
+        """A new prompt as long as the probe's; what the load shares stays, so that caches help both alike."""
+        shared = next((load.shared_prefix_tokens for load in self.loads if load.name == probe.load), 0)
+        low, high = self.session.endpoint.prompt_ids
+        return probe.prompt_ids[:shared] + rng.choices(range(low, high + 1), k=len(probe.prompt_ids) - shared)
+
+
+def remembered(alone: Sequence[Response]) -> str | None:
+    """What shows that a known prompt was answered without computing; None if nothing does."""
+    echo = next((r for r in alone if r.purpose == ECHO and r.first_s is not None), None)
+    fresh = next((r for r in alone if r.purpose == "fresh" and r.first_s is not None), None)
+    if echo is None or fresh is None or (pace_s := _pace_s(fresh)) is None:
+        return None
+    first_s, fresh_first_s = ((r.first_s or 0.0) - r.sent_s for r in (echo, fresh))
+    said = "a prompt that was sent before is answered from memory: "
+    told = (
+        f"a fresh one of the same length needed {fresh_first_s * 1e3:.3g} ms, and {pace_s * 1e3:.3g} ms for each more"
+    )
+    if first_s < FIRST_TOKEN_STEPS * min(pace_s, fresh_first_s):
+        return f"{said}its first token came after {first_s * 1e3:.3g} ms; {told}"
+    echo_s = ((echo.last_s or 0.0) - echo.sent_s) / echo.tokens
+    if echo_s < PACE_SHARE * pace_s:
+        return f"{said}it took {echo_s * 1e3:.3g} ms per token; {told}"
+    return None
+
+
+def unseeded(crowd: Sequence[Response]) -> str | None:
+    """What shows that `seed` is ignored: two answers to one sampled request differ."""
+    first, second = ([r.output_ids or [] for r in crowd if r.purpose == "seed"] + [[], []])[:2]
+    known = min(len(first), len(second))
+    if first[:known] == second[:known]:
+        return None
+    return f"'seed' is ignored: the same sampled request with the same seed gave {first[:known]} and {second[:known]}"
+
+
+def _echo(probe: Response, context: str) -> Request:
+    return Request(
+        id=f"{probe.id}~{context}", load=f"{probe.load}~{context}", prompt_ids=probe.prompt_ids,
+        max_tokens=probe.max_tokens, purpose=ECHO, enough_tokens=ENOUGH_TOKENS,
+    )  # fmt: skip
+
+
+def _stop_word(probe: Response) -> str | None:
+    """Text of the probe's answer that comes after about three tokens; None where there is too little."""
+    at = 3 * len(probe.text) // max(probe.tokens, 4)
+    word = probe.text[at : at + 4]
+    return word if len(word.strip()) >= 2 else None
+
+
+def _pace_s(response: Response) -> float | None:
+    """Seconds per token after the first chunk; None for fewer than two of them."""
+    later = response.tokens - response.chunk_tokens[0]
+    return None if later < 2 else ((response.last_s or 0.0) - (response.first_s or 0.0)) / later

@@ -1,0 +1,182 @@
+"""Whole evaluations of servers that fake their numbers: each is stopped by the check that is meant for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluators.evaluator import EvaluationTask, Lease
+from evaluators.pipeline import LocalEvaluator
+from population.evaluation import Evaluation, Rejected, Scored, Stage
+
+Evaluate = Callable[..., Evaluation]
+
+
+@pytest.fixture
+def evaluate(evaluator: LocalEvaluator, task: EvaluationTask, lease: Lease) -> Evaluate:
+    return lambda **changes: evaluator.evaluate(replace(task, **changes), lease, lambda _: None)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {path}"
+    path.write_text(text.replace(old, new))
+
+
+def refused(evaluation: Evaluation, said: str) -> None:
+    assert isinstance(evaluation, Rejected), evaluation
+    assert evaluation.stage is Stage.BENCHMARK, evaluation
+    assert said in evaluation.reason
+
+
+def test_probes_and_their_echoes_are_audited(evaluate: Evaluate, tmp_path: Path) -> None:
+    assert isinstance(evaluate(), Scored)
+    ids = [json.loads(line)["id"] for line in (tmp_path / "output" / "responses.jsonl").read_text().splitlines()]
+    echoes = [name for name in ids if "~alone" in name or "~crowd" in name]
+    assert len(echoes) == 3
+    assert {name.partition("~")[0] for name in echoes} <= set(ids)
+    assert len(ids) == 8 + len(echoes)
+
+
+def test_a_server_that_remembers_answers(evaluate: Evaluate, toy: Path) -> None:
+    engine = toy / "seed" / "engine.py"
+    edit(engine, "self._turn = asyncio.Lock()", "self._turn = asyncio.Lock(); self._known = {}")
+    edit(
+        engine,
+        "        async with self._turn:\n",
+        "        if (known := self._known.get(tuple(prompt))) is not None:\n"
+        "            for token in known[:max_tokens]: yield token\n"
+        "            return\n"
+        "        async with self._turn:\n",
+    )
+    edit(
+        engine,
+        "                yield tokens[-1]",
+        "                yield tokens[-1]\n            self._known[tuple(prompt)] = tokens[len(prompt):]",
+    )
+    refused(evaluate(), "a prompt that was sent before is answered from memory")
+
+
+def test_a_server_that_ignores_stop(evaluate: Evaluate, toy: Path) -> None:
+    edit(toy / "seed" / "server.py", 'request.get("stop") or []', "[]")
+    refused(evaluate(), "stop-ignored")
+
+
+def test_a_server_that_ignores_seeds(evaluate: Evaluate, toy: Path) -> None:
+    server = toy / "seed" / "server.py"
+    edit(
+        server,
+        "self._engine.generate(prompt, max_tokens)",
+        'self._engine.generate([11 + __import__("random").randrange(900)] if request["temperature"] else prompt, '
+        "max_tokens)",
+    )
+    refused(evaluate(), "'seed' is ignored")
+
+
+@pytest.mark.parametrize("declared", [4, 3])
+def test_more_tokens_per_chunk_than_declared(evaluate: Evaluate, toy: Path, declared: int) -> None:
+    edit(toy / "seed" / "server.toml", "value = 1", "value = 4")
+    edit(toy / "target.toml", "max_tokens_per_chunk = 8", f"max_tokens_per_chunk = {declared}")
+    if declared < 4:
+        refused(evaluate(), "too-many-tokens-per-chunk")
+    else:
+        assert isinstance(evaluate(), Scored)
+
+
+def test_tokens_that_are_held_back_and_sent_at_once(evaluate: Evaluate, toy: Path) -> None:
+    """One by one, as declared, but all in the same instant: no pace of a model."""
+    edit(
+        toy / "seed" / "engine.py",
+        "                yield tokens[-1]",
+        "            for token in tokens[len(prompt):]: yield token",
+    )
+    refused(evaluate(), "faster than the hardware: median_tpot_ms@low")
+
+
+def test_throughput_above_the_roofline(evaluate: Evaluate, toy: Path) -> None:
+    edit(toy / "target.toml", "best = 32000.0", "best = 5.0")
+    refused(evaluate(), "faster than the hardware: output_throughput@high")
+
+
+def test_wrong_answers_to_known_prompts_are_audited(evaluate: Evaluate, toy: Path) -> None:
+    """Right under load, wrong when a prompt comes again: the gap of the echo decides."""
+    engine = toy / "seed" / "engine.py"
+    edit(engine, "self._turn = asyncio.Lock()", "self._turn = asyncio.Lock(); self._seen = set()")
+    edit(
+        engine,
+        "            tokens = list(prompt)\n",
+        "            again = tuple(prompt) in self._seen; self._seen.add(tuple(prompt))\n"
+        "            tokens = list(prompt)\n",
+    )
+    edit(
+        engine,
+        "                yield tokens[-1]",
+        "                if again: tokens[-1] = 10\n                yield tokens[-1]",
+    )
+    verdict = evaluate()
+    assert isinstance(verdict, Rejected)
+    assert verdict.stage is Stage.AUDIT
+    assert "~alone" in verdict.evidence or "~crowd" in verdict.evidence
+
+
+SPY = (
+    "import os, pathlib\n"
+    "home = pathlib.Path(os.environ['HOME']); note = home / 'note'\n"
+    "print(f'start {os.getpid()} note={note.exists()}', flush=True); note.write_text('the checker is over')\n"
+)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_restart_forgets_what_the_checker_taught(
+    evaluate: Evaluate, toy: Path, tmp_path: Path, restart: bool
+) -> None:
+    server = toy / "seed" / "server.py"
+    server.write_text(server.read_text().replace("asyncio.run(main())", SPY + "asyncio.run(main())"))
+    seen = tmp_path / "pids"
+    edit(
+        toy / "seed" / "server.py",
+        "        prompt, max_tokens =",
+        f"        open({str(seen)!r}, 'a').write(f'{{__import__(\"os\").getpid()}}\\n')\n        prompt, max_tokens =",
+    )
+    if restart:
+        edit(toy / "target.toml", "stop_grace_s = 1", "stop_grace_s = 1\nrestart_after_checker = true")
+    assert isinstance(evaluate(), Scored)
+    pids = seen.read_text().split()
+    assert len(set(pids)) == 1 + restart
+    assert pids == sorted(pids, key=pids.index)  # never back to the first process
+    assert "note=True" not in (tmp_path / "output" / "server.log").read_text()
+
+
+SMOKE = {
+    "usage": ('"completion_tokens": count,', '"completion_tokens": count + 1,'),
+    "finish_reason": ('"finish_reason": reason}', '"finish_reason": reason and "stop"}'),
+    "token_ids": ('"token_ids": ids,', '"token_ids": ids[1:],'),
+}
+
+
+@pytest.mark.parametrize("field", SMOKE)
+def test_smoke_wants_exactly_what_was_asked_for(evaluate: Evaluate, toy: Path, field: str) -> None:
+    edit(toy / "seed" / "server.py", *SMOKE[field])
+    verdict = evaluate()
+    assert isinstance(verdict, Rejected)
+    assert verdict.stage is Stage.SMOKE
+    assert f"got {field}" in verdict.reason
+
+
+def test_smoke_prompts_are_secret_and_fresh(evaluate: Evaluate, toy: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "prompts"
+    edit(
+        toy / "seed" / "server.py",
+        "        prompt, max_tokens =",
+        f"        open({str(seen)!r}, 'a').write(json.dumps(request['prompt']) + '\\n')\n        prompt, max_tokens =",
+    )
+    first = []
+    for seed in (1, 2):
+        evaluate(content_seed=seed, output=tmp_path / str(seed))
+        first.append(seen.read_text().splitlines()[0])
+        seen.unlink()
+    assert first[0] != first[1]

@@ -1,0 +1,90 @@
+"""Ceilings: what no server can beat, declared or measured once per node."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evaluators.roofline import ceilings, impossible
+from evaluators.target import load_target, validate_target
+from population.errors import InfrastructureError
+from population.evaluation import Stage
+
+MEASURE = (
+    "import argparse, json, pathlib\np = argparse.ArgumentParser(); p.add_argument('--output')\n"
+    "log = pathlib.Path(__file__).with_name('runs'); log.write_text(log.read_text() + 'x' if log.exists() else 'x')\n"
+    "pathlib.Path(p.parse_args().output).write_text(RESULT)\n"
+)
+
+
+def add(toy: Path, text: str) -> None:
+    path = toy / "target.toml"
+    path.write_text(path.read_text() + text)
+
+
+def measured_by(toy: Path, result: str) -> None:
+    """The toy target with a `[roofline]` command; its count of runs lies outside of the digest."""
+    (toy / "roofline").mkdir()
+    (toy / "roofline" / "measure.py").write_text(MEASURE.replace("RESULT", repr(result)))
+    add(toy, '\n[roofline]\ncommand = ["{python}", "roofline/measure.py", "--output", "{output}"]\n')
+
+
+def test_better_than_the_best_is_impossible() -> None:
+    best = {"output_throughput@high": 100.0, "median_ttft_ms": 2.0}
+    assert impossible({"output_throughput@high": 100.0, "median_ttft_ms@low": 2.0}, best) is None
+    assert impossible({"output_throughput@low": 1e9, "median_tpot_ms@low": 1e-9}, best) is None
+    fast = impossible({"output_throughput@high": 100.1}, best)
+    assert fast is not None
+    assert fast.stage is Stage.BENCHMARK
+    assert fast.reason.startswith(
+        "faster than the hardware: output_throughput@high is 100.1, but no server can be above"
+    )
+    soon = impossible({"median_ttft_ms@low": 1.9}, best)
+    assert soon is not None
+    assert "median_ttft_ms@low is 1.9, but no server can be below 2" in soon.reason
+
+
+def test_declared_ceilings_hold(toy: Path, tmp_path: Path) -> None:
+    assert ceilings(load_target(toy), tmp_path, tmp_path) == {"median_tpot_ms@low": 0.4, "output_throughput": 32000.0}
+
+
+def test_a_node_is_measured_once_and_the_more_generous_ceiling_counts(toy: Path, tmp_path: Path) -> None:
+    measured_by(toy, json.dumps({"median_tpot_ms@low": 0.3, "output_throughput": 10.0, "mean_ttft_ms@high": 1}))
+    expected = {"median_tpot_ms@low": 0.3, "output_throughput": 32000.0, "mean_ttft_ms@high": 1.0}
+    for _ in range(2):
+        assert ceilings(load_target(toy), tmp_path, tmp_path / "cache", (0,)) == expected
+    assert (toy / "roofline" / "runs").read_text() == "x"
+    ceilings(load_target(toy), tmp_path, tmp_path / "cache", (0, 1))
+    assert (toy / "roofline" / "runs").read_text() == "xx"
+
+
+@pytest.mark.parametrize("result", ['{"x": NaN}', '{"x": -1}', '{"x": true}', "[1]", ""])
+def test_a_broken_measurement_is_not_the_candidates_fault(toy: Path, tmp_path: Path, result: str) -> None:
+    measured_by(toy, result)
+    with pytest.raises(InfrastructureError, match=r"\[roofline\] command wrote an unusable result"):
+        ceilings(load_target(toy), tmp_path, tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "roofline").iterdir())
+
+
+def test_a_failed_measurement_says_so(toy: Path, tmp_path: Path) -> None:
+    measured_by(toy, "")
+    (toy / "roofline" / "measure.py").write_text("raise SystemExit('no clock')")
+    with pytest.raises(InfrastructureError, match="no clock"):
+        ceilings(load_target(toy), tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[ceiling]]\nmetric = "median_tpot"\nbest = 1.0', "did you mean 'median_tpot_ms'"),
+        ('[[ceiling]]\nmetric = "median_tpot_ms@slow"\nbest = 1.0', "no [[load]] is called 'slow'"),
+        ('[[ceiling]]\nmetric = "median_tpot_ms"\nbest = 0.0', "'best'"),
+        ('[[ceiling]]\nmetric = "median_tpot_ms"', "'best' is required"),
+        ('[roofline]\ncommand = ["{python}", "x.py"]', "must contain {output}"),
+    ],
+)
+def test_defects_name_their_key(toy: Path, text: str, said: str) -> None:
+    add(toy, f"\n{text}\n")
+    assert any(said in problem for problem in validate_target(toy)), validate_target(toy)
