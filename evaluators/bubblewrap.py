@@ -123,7 +123,6 @@ class BubblewrapSandbox:
         )
         return enclosure, rlimits
 
-
     def _usable(self) -> tuple[Controller, ...]:
         return usable_controllers() if self._controllers is None else self._controllers
 
@@ -195,8 +194,8 @@ def _open_to(uid: int, launch: Launch) -> None:
         for folder, _, files in os.walk(top):
             for path in (folder, *(os.path.join(folder, name) for name in files)):
                 os.chown(path, uid, uid, follow_symlinks=False)
-    for path in launch.readable:
-        _check_readable(path)
+    for top in launch.readable:
+        _check_readable(top)
     if launch.workspace in launch.writable:
         return
     for path, mode in _modes(launch.workspace):

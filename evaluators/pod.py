@@ -53,7 +53,7 @@ class Pod:
         try:
             self._holder = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _HOLD, str(CHECKOUT)],
-                stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}, cwd="/",
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
         except OSError as error:

@@ -33,8 +33,8 @@ PROMPT_TOKENS, OUTPUT_TOKENS = 24, 20
 TEXT = """\
 # Audit thresholds of the cheat corpus
 
-Made by `python -m benchmarks.cheats.calibrate`: {draws} samples of {responses} responses per variant, {prompt} tokens in and
-{output} out. Ranges are over samples; rules and variants are those of `benchmarks/tiny_llama/calibrate.py`.
+Made by `python -m benchmarks.cheats.calibrate`: {draws} samples of {responses} responses per variant, {prompt} tokens
+in and {output} out. Ranges are over samples; rules and variants are those of `benchmarks/tiny_llama/calibrate.py`.
 
 | variant | honest | mean gap | largest gap | flips | passed |
 |---|---|---|---|---|---|

@@ -44,7 +44,7 @@ def fork_bomb(scene: Scene) -> str:
 
 def fill_memory(scene: Scene) -> str:
     """Takes more memory than it may, and keeps it."""
-    pages = []
+    pages: list[mmap.mmap] = []
     while len(pages) * _STEP_BYTES <= scene.max_memory_bytes:
         page = mmap.mmap(-1, _STEP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.write(b"\xff" * _STEP_BYTES)

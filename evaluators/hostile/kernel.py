@@ -92,10 +92,10 @@ def adjust_clock(scene: Scene) -> str:
     timex = ctypes.create_string_buffer(208)
     call("clock_adjtime", 0, timex)
     tick = timex.raw[_TICK_OFFSET : _TICK_OFFSET + 8]
-    change = ctypes.create_string_buffer(208)
+    change = bytearray(208)
     change[:4] = _ADJ_TICK.to_bytes(4, sys.byteorder)
     change[_TICK_OFFSET : _TICK_OFFSET + 8] = tick  # the speed that it has
-    call("clock_adjtime", 0, change)
+    call("clock_adjtime", 0, ctypes.create_string_buffer(bytes(change), len(change)))
     return "clock_adjtime worked"
 
 

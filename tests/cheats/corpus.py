@@ -27,7 +27,7 @@ class Outcome:
     says: str = ""
     """Regular expression that the rejection's reason or evidence contains."""
     at_least: Mapping[str, float] = field(default_factory=dict)
-    """Of a scored evaluation: metric → the least value of its sample; a trick that is not rewarded keeps its latency."""
+    """Of a scored evaluation: metric → the least value of its sample; an unrewarded trick keeps its latency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,8 +28,8 @@ from vibeserve.tiers import look
 
 TEMPLATE = CHECKOUT / "vibeserve" / "templates" / "target"
 COMMANDS = [
-    "run", "resume", "stop", "ls", "status", "watch", "index", "front", "show", "diff", "log", "export", "verify", "bench",
-    "judge", "validate", "init", "doctor",
+    "run", "resume", "stop", "ls", "status", "watch", "index", "front", "show", "diff", "log", "export", "verify",
+    "bench", "judge", "validate", "init", "doctor",
 ]  # fmt: skip
 DEADLINE_S = 20.0
 
