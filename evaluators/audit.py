@@ -19,6 +19,7 @@ from evaluators.command import TrustedCommand, run_trusted
 from evaluators.load.record import Response
 from evaluators.probes import ECHO, PROBE
 from evaluators.server import describe_exit
+from evaluators.strata import broken_halves
 from evaluators.strict_json import Malformed, metric, read_object
 from evaluators.target_schema import AuditTable
 from population.errors import InfrastructureError
@@ -41,8 +42,8 @@ class Sampled:
 def sample_responses(responses: Sequence[Response], count: int, seed: int) -> list[Sampled]:
     """All probes and their echoes, and timed answers from strata by load, occupancy, time and prompt length in turn.
 
-    `count` bounds probes and timed answers together. Those that the window cut off count too: their tokens were
-    measured. The choice depends on the secret seed.
+    `count` bounds probes and timed answers together, but leaves out no probe. Answers that the window cut off count
+    too: their tokens were measured. The choice depends on the secret seed.
     """
     scorable = [r for r in responses if r.output_ids and r.failure is None and r.purpose in AUDITED]
     always = [Sampled(response=r, occupancy=_occupancy(r, scorable)) for r in scorable if r.purpose != "timed"]
@@ -86,24 +87,26 @@ def audit(
     try:
         report = read_object(Path(words["output"]))
         figures = {name: metric(report, name) for name in ("tokens", *THRESHOLDS)}
+        expected = sum(len(item.response.output_ids or ()) for item in sample)
+        if figures["tokens"] != expected:
+            raise Malformed(f"it scored {figures['tokens']:g} tokens, expected {expected}")
+        return _verdict(figures, table, report, sample) or figures
     except Malformed as error:
         raise InfrastructureError(f"the target's [audit] command wrote an unusable report: {error}") from error
-    expected = sum(len(item.response.output_ids or ()) for item in sample)
-    if figures["tokens"] != expected:
-        raise InfrastructureError(
-            f"the target's [audit] command scored {figures['tokens']:g} tokens, expected {expected}"
-        )
-    return _verdict(figures, table, report, sample) or figures
 
 
 def _verdict(
     figures: Mapping[str, float], table: AuditTable, report: Mapping[str, Any], sample: Sequence[Sampled]
 ) -> Rejected | None:
     limits = {name: limit for name in THRESHOLDS if (limit := getattr(table, name)) is not None}
-    broken = [name for name, limit in limits.items() if figures[name] > limit]
+    broken = [f"{name} {figures[name]:.4g} > {limit:.4g}" for name, limit in limits.items() if figures[name] > limit]
+    if not broken:
+        shapes = {item.response.id: (len(item.response.prompt_ids), item.occupancy) for item in sample}
+        means = {name: limit for name, limit in limits.items() if name in ("mean_gap", "flip_rate")}
+        broken = broken_halves(report, shapes, means)
     if not broken:
         return None
-    said = ", ".join(f"{name} {figures[name]:.4g} > {limits[name]:.4g}" for name in broken)
+    said = ", ".join(broken)
     reason = f"the served tokens are not the model's: {said} over {figures['tokens']:.0f} tokens"
     return Rejected(stage=Stage.AUDIT, reason=reason, evidence=_worst(report, sample))
 

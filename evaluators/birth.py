@@ -1,4 +1,4 @@
-"""Decides what a command's process is when it begins: limits, groups, network, mounts, user, and nothing inherited.
+"""Decides what a command's process is when it begins: limits, network, mounts, user, and nothing inherited.
 
 Standard library only: the supervisor runs it without site-packages, between fork and exec in a process with one thread,
 which is what entering namespaces takes.
@@ -24,35 +24,20 @@ class Refused(Exception):
     """The machine did not let us prepare the process; the message says what."""
 
 
-def start(spec: dict[str, Any]) -> tuple[int, int, int, dict[str, Any] | None]:
-    """Fork and exec the command: (pid, its output, what bubblewrap reports, or -1, why it could not be started)."""
-    output, output_write = os.pipe()
-    trouble, trouble_write = os.pipe()
-    status, status_write = os.pipe() if spec["status_fd"] is not None else (-1, -1)
-    supervisor = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            prepare(spec, output_write, status_write, supervisor)
-            if spec["confine"]:
-                from evaluators.confine import confine
+def become(spec: dict[str, Any], output: int, status: int, supervisor: int) -> bytes:
+    """Execute the command; returns only if that failed: `1` (the machine's fault) or `0`, and why, in words."""
+    try:
+        prepare(spec, output, status, supervisor)
+        if spec["confine"]:
+            from evaluators.confine import confine
 
-                confine(spec["confine"])
-                die_with(supervisor)  # once more: a change of user forgets it
-            os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
-        except Refused as refusal:
-            os.write(trouble_write, b"1" + str(refusal).encode())
-        except OSError as error:
-            os.write(trouble_write, b"0" + f"{error.strerror}: {spec['argv'][0]}".encode())
-        finally:
-            os._exit(127)
-    for end in (output_write, trouble_write, status_write):
-        if end >= 0:
-            os.close(end)
-    os.set_blocking(output, False)
-    words = os.read(trouble, 4096).decode(errors="replace")
-    os.close(trouble)
-    return pid, output, status, {"failed": words[1:], "machine": words[0] == "1"} if words else None
+            confine(spec["confine"])
+            die_with(supervisor)  # once more: a change of user forgets it
+        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
+    except Refused as refusal:
+        return b"1" + str(refusal).encode()
+    except OSError as error:
+        return b"0" + f"{error.strerror}: {spec['argv'][0]}".encode()
 
 
 def prepare(spec: dict[str, Any], output: int, status: int, supervisor: int) -> None:
@@ -68,7 +53,6 @@ def prepare(spec: dict[str, Any], output: int, status: int, supervisor: int) -> 
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(spec["oom_score_adj"]))
-    join_groups(spec["groups"])
     limit(spec["limits"])
     set_affinity(spec["cpus"])
     enter_pod(spec["pod"])
@@ -103,16 +87,6 @@ def limit(limits: dict[str, int]) -> None:
         _, hard = resource.getrlimit(number)
         value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(number, (value, value))
-
-
-def join_groups(folders: list[str]) -> None:
-    """Enter control groups; everything that is started from here stays in them."""
-    for folder in folders:
-        try:
-            with open(f"{folder}/cgroup.procs", "w") as file:
-                file.write("0")
-        except OSError as error:
-            raise Refused(f"cannot enter the control group {folder}: {error.strerror}") from error
 
 
 def enter_pod(holder: int | None) -> None:

@@ -21,7 +21,17 @@ from functools import cache
 from pathlib import Path
 
 from evaluators import seccomp
-from evaluators.limits import Controller, Limits, gaps, limits_for, make_groups, remove, usable_controllers, watched
+from evaluators.limits import (
+    Controller,
+    Limits,
+    gaps,
+    limits_of,
+    make_groups,
+    pinned_by_affinity,
+    remove,
+    usable_controllers,
+    watched,
+)
 from evaluators.pod import Pod
 from evaluators.process import Enclosure, Launch, NotExecutable, RunningProcess
 from evaluators.sandbox import Problem, Tier
@@ -54,7 +64,7 @@ class BubblewrapSandbox:
 
         Args:
             program: None: `bwrap` of PATH.
-            limits: None: by each command's share of the CPUs and GPUs.
+            limits: None: by each command's share of the CPUs and GPUs; the CPUs are always those of the command.
             controllers: None: those with which control groups can be made; (): leave everything to the watchdog.
         """
         self._program = program
@@ -77,7 +87,7 @@ class BubblewrapSandbox:
         program = self._program or shutil.which("bwrap")
         if program is None:
             raise InfrastructureError("bubblewrap is gone: expected `bwrap` on PATH")
-        limits = self._limits or limits_for(launch.cpus, launch.gpus)
+        limits = limits_of(self._limits, launch.cpus, launch.gpus)
         uid = random.SystemRandom().choice(_UIDS) if os.getuid() == 0 else None
         if uid is not None:
             _open_to(uid, launch)
@@ -111,7 +121,7 @@ class BubblewrapSandbox:
         enclosure = Enclosure(
             files={
                 _OPTIONS_FD: "".join(f"{option}\0" for option in options).encode(),
-                _SECCOMP_FD: seccomp.program(),
+                _SECCOMP_FD: seccomp.program(pinned=pinned_by_affinity(controllers, limits)),
                 **view.files,
             },
             status_fd=_STATUS_FD,

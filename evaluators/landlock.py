@@ -9,83 +9,39 @@ from __future__ import annotations
 
 import base64
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
-from enum import IntFlag
+from dataclasses import replace
 from pathlib import Path
 
 from evaluators.confine import Plan
-from evaluators.launch import Launch
+from evaluators.identity import Identity
+from evaluators.landlock_abi import DEVICE, READ, RUN, WRITE, Fs, Net, handled
+from evaluators.launch import Enclosure, Launch
+from evaluators.limits import (
+    Controller,
+    Limits,
+    gaps,
+    limits_of,
+    make_groups,
+    pinned_by_affinity,
+    remove,
+    usable_controllers,
+    watched,
+)
 from evaluators.process import RunningProcess
 from evaluators.reduced_filter import reduced_program
 from evaluators.sandbox import Tier
 from evaluators.seccomp import program
 from evaluators.view import gpu_nodes
-
-
-class Fs(IntFlag):
-    """Rights on files and folders (`LANDLOCK_ACCESS_FS_*`)."""
-
-    EXECUTE = 1 << 0
-    WRITE_FILE = 1 << 1
-    READ_FILE = 1 << 2
-    READ_DIR = 1 << 3
-    REMOVE_DIR = 1 << 4
-    REMOVE_FILE = 1 << 5
-    MAKE_CHAR = 1 << 6
-    MAKE_DIR = 1 << 7
-    MAKE_REG = 1 << 8
-    MAKE_SOCK = 1 << 9
-    MAKE_FIFO = 1 << 10
-    MAKE_BLOCK = 1 << 11
-    MAKE_SYM = 1 << 12
-    REFER = 1 << 13
-    TRUNCATE = 1 << 14
-    IOCTL_DEV = 1 << 15
-    RESOLVE_UNIX = 1 << 16
-
-
-class Net(IntFlag):
-    """Rights on TCP ports (`LANDLOCK_ACCESS_NET_*`)."""
-
-    BIND_TCP = 1 << 0
-    CONNECT_TCP = 1 << 1
-
-
-class Scope(IntFlag):
-    """What ends at the border of the domain (`LANDLOCK_SCOPE_*`)."""
-
-    ABSTRACT_UNIX_SOCKET = 1 << 0
-    SIGNAL = 1 << 1
-
-
-READ = Fs.READ_FILE | Fs.READ_DIR
-RUN = READ | Fs.EXECUTE
-WRITE = RUN | (
-    Fs.WRITE_FILE | Fs.TRUNCATE | Fs.REMOVE_DIR | Fs.REMOVE_FILE | Fs.REFER
-    | Fs.MAKE_DIR | Fs.MAKE_REG | Fs.MAKE_SOCK | Fs.MAKE_FIFO | Fs.MAKE_SYM
-)  # fmt: skip
-DEVICE = Fs.READ_FILE | Fs.WRITE_FILE | Fs.IOCTL_DEV
-
-_FIRST_ABI = Fs((1 << 13) - 1)
-_ADDED: dict[int, Fs | Net | Scope] = {
-    2: Fs.REFER,
-    3: Fs.TRUNCATE,
-    4: Net.BIND_TCP | Net.CONNECT_TCP,
-    5: Fs.IOCTL_DEV,
-    6: Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL,
-    9: Fs.RESOLVE_UNIX,
-}
-"""ABI → what it can restrict beyond the one before (7 and 8 are about logs and threads)."""
+from population.errors import InfrastructureError
 
 _ALWAYS_OPEN = (
     "files: name, size, owner and times of every file can be read (stat)",
     "network: the host's; its addresses and listening ports can be seen",
     "processes: their ids can be guessed",
-    "disk: private folders have no size limit",
+    "disk: a watchdog ends a tree some 50 ms after its private folder passed its limit",
 )
 _OPEN_BELOW: dict[int, str] = {
     3: "files: what may be read may also be emptied, as far as its permissions allow (kernel below 6.2)",
@@ -96,7 +52,8 @@ _OPEN_BELOW: dict[int, str] = {
 """ABI → what stays open on kernels below it. REFER (2) is not here: without it more is forbidden, not less."""
 _SAME_USER = "processes: CPU affinity and scheduling of others of the same user can be changed"
 _WITH_GPUS = (
-    "with several GPUs, NCCL needs /dev/shm and unix sockets with a path, as far as permissions allow",
+    "with several GPUs, NCCL needs /dev/shm, without a size limit, and unix sockets with a path, as far as permissions "
+    "allow",
     "with GPUs, CUDA needs all of /proc: command lines and counters of other processes can be read",
 )
 
@@ -114,51 +71,35 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 _GPU_FOLDERS = ("/sys/bus/pci", "/sys/class", "/sys/devices", "/sys/module", "/proc/driver/nvidia")
 _GPU_CONTROL = "/dev/nvidiactl"
 
-_FIRST_UID, _UIDS = 61184, 4096
-"""Users for candidates when we are root; the range is that of systemd's dynamic users, which nobody else has."""
-_CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_KILL, _CAP_SETGID, _CAP_SETUID = 0, 1, 2, 5, 6, 7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """As whom commands run."""
-
-    root: bool
-    """Whether we may become somebody else: then every command is a user of its own."""
-    keep: int | None = None
-    """The capability that lets that user read what only root could; Landlock decides what that is."""
-
-    @classmethod
-    def of_this_process(cls) -> Identity:
-        """Root with the usual capabilities drops to another user; anybody else, and a crippled root, stays."""
-        held = _effective_capabilities()
-        needed = (_CAP_CHOWN, _CAP_KILL, _CAP_SETGID, _CAP_SETUID)
-        if os.geteuid() != 0 or not all(held >> bit & 1 for bit in needed):
-            return cls(root=False)
-        keep = next((bit for bit in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if held >> bit & 1), None)
-        return cls(root=True, keep=keep)
-
-    def uid(self) -> int | None:
-        """A user for the next command: different ones for candidates that run at the same time."""
-        if not self.root:
-            return None
-        return _FIRST_UID + secrets.randbelow(_UIDS)
-
 
 class LandlockSandbox:
     """Tier B."""
 
     tier: Tier = "B"
 
-    def __init__(self, abi: int, identity: Identity | None = None) -> None:
-        """`abi`: what `confine.landlock_abi` says of this kernel."""
+    def __init__(
+        self,
+        abi: int,
+        identity: Identity | None = None,
+        limits: Limits | None = None,
+        controllers: tuple[Controller, ...] | None = None,
+    ) -> None:
+        """`limits` and `controllers` as for `BubblewrapSandbox`.
+
+        Args:
+            abi: what `confine.landlock_abi` says of this kernel.
+            identity: None: the best that this process can give.
+        """
         self._abi = abi
         self._identity = identity or Identity.of_this_process()
+        self._limits = limits
+        self._controllers = usable_controllers() if controllers is None else controllers
 
     @property
     def gaps(self) -> tuple[str, ...]:
         """What stays open on this kernel, for this user, and with this machine's devices."""
         found = [*_ALWAYS_OPEN, *(text for abi, text in _OPEN_BELOW.items() if self._abi < abi)]
+        found += gaps(self._controllers)
         if not self._identity.root:
             found.append(_SAME_USER)
         if os.path.exists(_GPU_CONTROL):
@@ -171,28 +112,30 @@ class LandlockSandbox:
 
     def launch(self, launch: Launch) -> RunningProcess:
         """See `Sandbox.launch`."""
-        plan = plan_of(launch, self._abi, self._identity)
+        limits = limits_of(self._limits, launch.cpus, launch.gpus)
+        plan = plan_of(launch, self._abi, self._identity, pinned=pinned_by_affinity(self._controllers, limits))
+        rlimits = dict(launch.limits)
         if plan["uid"] is not None:
             _give(_writable(launch), plan["uid"])
-        return RunningProcess(replace(launch, confine=plan))
+            rlimits["RLIMIT_NPROC"] = limits.pids
+        enclosure = self._enclosure(launch, limits)
+        try:
+            return RunningProcess(replace(launch, confine=plan, limits=rlimits, enclosure=enclosure))
+        except BaseException:
+            remove(enclosure.groups)
+            raise
+
+    def _enclosure(self, launch: Launch, limits: Limits) -> Enclosure:
+        try:
+            groups = make_groups(self._controllers, limits)
+        except OSError as error:
+            raise InfrastructureError(f"cannot make a control group: {error}") from error
+        watch = {**watched(self._controllers, limits), "disk_bytes": limits.temporary_bytes}
+        return Enclosure(groups=groups, watch=watch, bounded=_private_home(launch))
 
 
-def handled(abi: int) -> tuple[Fs, Net, Scope]:
-    """Everything that this ABI can restrict, which is everything that we restrict."""
-    fs, net, scope = _FIRST_ABI, Net(0), Scope(0)
-    for since, added in _ADDED.items():
-        if abi >= since:
-            if isinstance(added, Fs):
-                fs |= added
-            elif isinstance(added, Net):
-                net |= added
-            else:
-                scope |= added
-    return fs, net, scope
-
-
-def plan_of(launch: Launch, abi: int, identity: Identity) -> Plan:
-    """What `launch` gives up."""
+def plan_of(launch: Launch, abi: int, identity: Identity, pinned: bool = False) -> Plan:
+    """What `launch` gives up; `pinned`: the choice of its CPUs, too."""
     fs, net, scope = handled(abi)
     # A socket with a path may be anybody's, Ray's or Docker's too; from ABI 9 on Landlock knows which are our own.
     unix_sockets = abi >= 9 or len(launch.gpus) > 1
@@ -205,7 +148,7 @@ def plan_of(launch: Launch, abi: int, identity: Identity) -> Plan:
         ports=[(port, int(Net.BIND_TCP)) for port in launch.ports],
         uid=identity.uid(),
         keep=identity.keep,
-        filters=[base64.b64encode(code).decode("ascii") for code in (program(), reduced)],
+        filters=[base64.b64encode(code).decode("ascii") for code in (program(pinned=pinned), reduced)],
     )
 
 
@@ -229,11 +172,15 @@ def _paths(launch: Launch) -> Iterator[tuple[str | Path, Fs]]:
 
 
 def _writable(launch: Launch) -> tuple[Path, ...]:
-    """What was granted, and the home if it is the private one that `clean_environment` made for this command."""
+    return (*launch.writable, *_private_home(launch))
+
+
+def _private_home(launch: Launch) -> tuple[Path, ...]:
+    """The home, if it is the one that `clean_environment` made for this command."""
     env = launch.env
     home = env.get("HOME", "")
     private = home and env.get("TMPDIR") == f"{home}/tmp" and env.get("XDG_CACHE_HOME") == f"{home}/.cache"
-    return (*launch.writable, Path(home)) if private else launch.writable
+    return (Path(home),) if private else ()
 
 
 def _give(folders: tuple[Path, ...], uid: int) -> None:
@@ -243,9 +190,3 @@ def _give(folders: tuple[Path, ...], uid: int) -> None:
             for path in (folder, *(os.path.join(folder, name) for name in (*names, *files))):
                 with suppress(FileNotFoundError):
                     os.chown(path, uid, uid, follow_symlinks=False)
-
-
-def _effective_capabilities() -> int:
-    with suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
-        return next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), 0)
-    return 0

@@ -14,12 +14,12 @@ _RLIMITS = {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 65536, "RLIMIT_FSIZE": 8 << 30}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enclosure:
-    """How the supervisor starts a wrapper (bubblewrap), which then executes the command."""
+    """What the supervisor prepares around the command, or around a wrapper (bubblewrap) that then executes it."""
 
-    files: Mapping[int, bytes]
+    files: Mapping[int, bytes] = field(default_factory=dict)
     """Descriptors that the wrapper inherits, and what can be read from them."""
-    status_fd: int
-    """Descriptor on which the wrapper reports, as JSON, that the command ran (`--json-status-fd`)."""
+    status_fd: int | None = None
+    """Descriptor on which the wrapper reports, as JSON, that the command ran (`--json-status-fd`); None: no wrapper."""
     stage: str = "/tmp"
     """Folder below which `stages` appear, in a mount namespace of the wrapper's own."""
     stages: tuple[Path, ...] = ()
@@ -29,7 +29,9 @@ class Enclosure:
     groups: tuple[Path, ...] = ()
     """Control groups to enter, and to remove when the tree is gone."""
     watch: Mapping[str, int] = field(default_factory=dict)
-    """Limits that no control group keeps, for the supervisor to look after: `memory_bytes`, `pids`."""
+    """Limits that nothing else keeps, for the supervisor to look after: `memory_bytes`, `pids`, `disk_bytes`."""
+    bounded: tuple[Path, ...] = ()
+    """The folders that may take `disk_bytes` together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class Launch:
     hidden: tuple[Path, ...] = ()
     """Folders that are empty for a trusted command; an ordinary user needs a pod for it."""
     enclosure: Enclosure | None = None
-    """What a sandbox prepares around the command (isolation tier A)."""
+    """What a sandbox prepares around the command (isolation tiers A and B)."""
     ports: tuple[int, ...] = ()
     """TCP ports that the command may listen on; enforced by isolation tier B (tier A has a network of its own)."""
     confine: Mapping[str, Any] | None = None
@@ -85,4 +87,5 @@ class Launch:
             "uid": None if around is None else around.uid,
             "groups": [] if around is None else [str(folder) for folder in around.groups],
             "watch": {} if around is None else dict(around.watch),
+            "bounded": [] if around is None else [str(folder) for folder in around.bounded],
         }

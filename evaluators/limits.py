@@ -12,7 +12,7 @@ import secrets
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,6 @@ _PREFIX = "vibeserve-"
 _WITHOUT: Mapping[str, str] = {
     "memory": "memory: no writable control group; a watchdog ends a tree some 50 ms after it passed its limit",
     "pids": "processes: no writable control group; rlimits and a watchdog that counts about every 50 ms",
-    "cpu": "CPU: no writable control group; pinned by affinity, which a command can undo",
 }
 
 
@@ -69,6 +68,11 @@ def limits_for(cpus: tuple[int, ...], gpus: tuple[str, ...]) -> Limits:
     return Limits(memory_bytes=memory_bytes, temporary_bytes=temporary_bytes, cpus=cpus)
 
 
+def limits_of(given: Limits | None, cpus: tuple[int, ...], gpus: tuple[str, ...]) -> Limits:
+    """Those that were given, or a share of the machine; the CPUs are the command's own in any case."""
+    return limits_for(cpus, gpus) if given is None else replace(given, cpus=cpus)
+
+
 def memory_of_machine_bytes() -> int:
     """Installed memory, or less where a control group gives us less."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
@@ -82,8 +86,7 @@ def memory_of_machine_bytes() -> int:
 def gaps(usable: tuple[Controller, ...]) -> tuple[str, ...]:
     """What the limits leave open with these controllers only."""
     have = {each.resource for each in usable}
-    covered = {"memory": "memory" in have, "pids": "pids" in have, "cpu": bool(have & {"cpu", "cpuset"})}
-    return tuple(words for name, words in _WITHOUT.items() if not covered[name])
+    return tuple(words for name, words in _WITHOUT.items() if name not in have)
 
 
 def watched(usable: tuple[Controller, ...], limits: Limits) -> dict[str, int]:
@@ -91,6 +94,11 @@ def watched(usable: tuple[Controller, ...], limits: Limits) -> dict[str, int]:
     have = {each.resource for each in usable}
     wanted = {"memory": ("memory_bytes", limits.memory_bytes), "pids": ("pids", limits.pids)}
     return dict(pair for name, pair in wanted.items() if name not in have)
+
+
+def pinned_by_affinity(usable: tuple[Controller, ...], limits: Limits) -> bool:
+    """Whether only affinity keeps the command on its CPUs, which it must not change then, not even within them."""
+    return bool(limits.cpus) and all(each.resource != "cpuset" for each in usable)
 
 
 @cache

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.bubblewrap import BubblewrapSandbox
+from evaluators.confine import landlock_abi
 from evaluators.hostile.findings import Probe
 from evaluators.hostile.probe import LIMITS, attack
 from evaluators.isolation import choose, facts, why_not_a
+from evaluators.landlock import LandlockSandbox
 from evaluators.sandbox import Problem, Sandbox, Tier
 from population.errors import InfrastructureError
 
@@ -77,7 +79,12 @@ def inspect_node(allow_reduced: bool = False) -> NodeReport:
 
 def small(sandbox: Sandbox) -> Sandbox:
     """The same isolation, with the limits that the attacks try to pass; tiers without limits stay as they are."""
-    return BubblewrapSandbox(limits=LIMITS) if isinstance(sandbox, BubblewrapSandbox) else sandbox
+    match sandbox:
+        case BubblewrapSandbox():
+            return BubblewrapSandbox(limits=LIMITS)
+        case LandlockSandbox():
+            return LandlockSandbox(landlock_abi(), limits=LIMITS)
+    return sandbox
 
 
 def nvidia_gpus() -> list[str]:

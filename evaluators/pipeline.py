@@ -25,6 +25,7 @@ from evaluators.load.workload import Load
 from evaluators.own_benchmark import OwnBenchmark, measure_with
 from evaluators.pod import Pod
 from evaluators.preparation import Prepared, prepare
+from evaluators.probes import Probing
 from evaluators.process import tail
 from evaluators.profiler import profile
 from evaluators.repeat import protocol_fault
@@ -173,9 +174,9 @@ class _Evaluation:
     def run(self) -> Evaluation:
         site, clock = self._site, self._clock
         clock.enter(Stage.STATIC)
-        if site.task.judged and (rejected := static_check(site.task.workspace, site.target.inspection)) is not None:
-            return rejected
-        with site.sandbox.pod() as self._pod:
+        with site.sandbox.pod() as self._pod:  # it starts beside the static check
+            if site.task.judged and (rejected := static_check(site.task.workspace, site.target.inspection)) is not None:
+                return rejected
             measured = self._serve()
             # The server is gone: the reference has the CPUs and the GPU's memory to itself.
             return measured if isinstance(measured, Rejected) else self._audited(measured)
@@ -249,12 +250,20 @@ class _Evaluation:
             )
             measured = measure_with(server, own, site.plan())
             if not isinstance(measured, Rejected) and site.target.audit is not None:
-                answers = session.run(self._loads()[0], site.task.trace_seed, site.task.content_seed).responses
-                fault = protocol_fault(answers, "the audit's load")
-                measured = fault or replace(measured, responses=tuple(answers))
+                answers = self._answers(session)
+                measured = answers if isinstance(answers, Rejected) else replace(measured, responses=answers)
         if not isinstance(measured, Rejected):
             _write_json(site.output / "benchmark.json", {"repeats": measured.report, "flags": sorted(measured.flags)})
         return measured
+
+    def _answers(self, session: LoadSession) -> tuple[Response, ...] | Rejected:
+        """Beside a benchmark of the target's own: answers to our load, and some of its prompts asked again."""
+        load, task = self._loads()[0], self._site.task
+        result = session.run(load, task.trace_seed, task.content_seed)
+        if (fault := protocol_fault(result.responses, "the audit's load")) is not None:
+            return fault
+        probing = Probing(session=session, loads=(load,), seed=task.content_seed)
+        return probing.ask_again(result.responses, result.metrics["duration"])
 
     def _profile(self, server: ServerUnderTest, session: LoadSession) -> None:
         """The busiest load once more, under the profiler; its numbers count for nothing."""

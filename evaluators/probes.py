@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from evaluators.load.record import Request, Response
 from evaluators.load.session import LoadSession
 from evaluators.load.workload import Load
+from evaluators.process import printable
 from evaluators.repeat import protocol_fault
 from population.evaluation import Rejected, Stage
 
 PROBE, ECHO = "probe", "echo"
 """Purposes: a timed answer that is always audited; the answer to a prompt that was asked before."""
-SHARE, FEWEST, MOST = 0.03, 2, 8
+SHARE, FEWEST = 0.03, 2
 IN_CROWD = 2
 ENOUGH_TOKENS = 4
 """Then the client hangs up: the requests have the shape of timed ones, and cost little."""
@@ -34,10 +35,13 @@ FIRST_TOKEN_STEPS = 0.5
 fresh answer takes; earlier than half of that nothing was computed."""
 PACE_SHARE = 0.1
 """A known answer may be guessed ahead, but guesses are verified: it costs more than a tenth of a fresh one's pace."""
+STEP_SHARE = 0.5
+"""A step brings `max_tokens_per_chunk` tokens at most; whatever more comes needs further steps, each at least half of
+what a token of a fresh answer takes. This shows even where a step is shorter than the way to the server."""
 
 
 def mark_probes(responses: Sequence[Response], seed: int) -> list[Response]:
-    """The responses, 3 % of the timed ones (2 to 8) marked as probes, from each load in turn."""
+    """The responses, 3 % of the timed ones (at least 2) marked as probes, from each load in turn."""
     rng = random.Random(f"probes/{seed}")
     queues: dict[str, list[str]] = {}
     for response in responses:
@@ -45,7 +49,7 @@ def mark_probes(responses: Sequence[Response], seed: int) -> list[Response]:
             queues.setdefault(response.load, []).append(response.id)
     for queue in queues.values():
         rng.shuffle(queue)
-    wanted = min(MOST, max(FEWEST, round(SHARE * sum(map(len, queues.values())))))
+    wanted = max(FEWEST, round(SHARE * sum(map(len, queues.values()))))
     chosen: list[str] = []
     while len(chosen) < wanted and any(queues.values()):
         chosen += [queue.pop() for queue in queues.values() if queue]
@@ -65,20 +69,23 @@ class Probing:
         """All answers for the audit: `responses` with probes marked, and the echoes of the probes."""
         marked = mark_probes(responses, self.seed)
         probes = [r for r in marked if r.purpose == PROBE]
+        # A server can have remembered only what it answered in full.
+        complete = [r for r in probes if r.completed] or [r for r in marked if r.purpose == "timed" and r.completed]
         window_s = min(max(timed_s * WINDOW_SHARE, WINDOW_S[0]), WINDOW_S[1])
         echoes: list[Response] = []
         suspicion: str | None = None
         for attempt in range(ATTEMPTS if probes else 0):
             rng = random.Random(f"echoes/{self.seed}/{attempt}")
             rng.shuffle(probes)
-            # A server can have remembered only what it answered in full.
-            known = next((probe for probe in probes if probe.completed), probes[0])
+            known = rng.choice(complete or probes)
             alone = self.session.ask(self._alone(known, attempt, rng), window_s / 2, in_turn=True)
             crowd = self.session.ask(self._crowd(probes, attempt, rng), window_s, in_turn=False)
             if (fault := protocol_fault([*alone, *crowd], "prompts that were asked again")) is not None:
                 return fault
             echoes += [r for r in (*alone, *crowd) if r.purpose == ECHO]
-            suspicion = remembered(alone) or unseeded(crowd)
+            suspicion = (
+                remembered(alone, self.session.endpoint.max_tokens_per_chunk) or refused(crowd) or unseeded(crowd)
+            )
             if suspicion is None:
                 break
         if suspicion is not None:
@@ -87,8 +94,9 @@ class Probing:
 
     def _alone(self, probe: Response, attempt: int, rng: random.Random) -> list[Request]:
         """A fresh prompt of the same shape, and the probe, in either order."""
-        fresh = replace(_echo(probe, f"alone{attempt}"), prompt_ids=self._fresh(probe, rng), purpose="fresh")
-        pair = [replace(fresh, id=f"{fresh.id}~fresh"), _echo(probe, f"alone{attempt}")]
+        enough = max(ENOUGH_TOKENS, 2 * (self.session.endpoint.max_tokens_per_chunk or 0) + 1)
+        echo = replace(_echo(probe, f"alone{attempt}"), enough_tokens=enough)
+        pair = [replace(echo, id=f"{echo.id}~fresh", prompt_ids=self._fresh(probe, rng), purpose="fresh"), echo]
         rng.shuffle(pair)
         return pair
 
@@ -113,8 +121,11 @@ class Probing:
         return probe.prompt_ids[:shared] + rng.choices(range(low, high + 1), k=len(probe.prompt_ids) - shared)
 
 
-def remembered(alone: Sequence[Response]) -> str | None:
-    """What shows that a known prompt was answered without computing; None if nothing does."""
+def remembered(alone: Sequence[Response], per_step: int | None = None) -> str | None:
+    """What shows that a known prompt was answered without computing; None if nothing does.
+
+    `per_step`: how many tokens a step may bring; None: any number.
+    """
     echo = next((r for r in alone if r.purpose == ECHO and r.first_s is not None), None)
     fresh = next((r for r in alone if r.purpose == "fresh" and r.first_s is not None), None)
     if echo is None or fresh is None or (pace_s := _pace_s(fresh)) is None:
@@ -129,7 +140,23 @@ def remembered(alone: Sequence[Response]) -> str | None:
     echo_s = ((echo.last_s or 0.0) - echo.sent_s) / echo.tokens
     if echo_s < PACE_SHARE * pace_s:
         return f"{said}it took {echo_s * 1e3:.3g} ms per token; {told}"
+    steps, later_s = (echo.tokens - 1) // per_step if per_step else 0, (echo.last_s or 0.0) - (echo.first_s or 0.0)
+    if later_s < STEP_SHARE * steps * pace_s:
+        return f"{said}its {echo.tokens} tokens came within {later_s * 1e3:.3g} ms; {told}"
     return None
+
+
+def refused(crowd: Sequence[Response]) -> str | None:
+    """What shows that requests with `stop` or `seed` are sent away: they alone fail, in a crowd that is served."""
+    if any(r.failure is not None for r in crowd if r.purpose == ECHO):
+        return None
+    failed = next(((r.purpose, r.failure) for r in crowd if r.failure is not None), None)
+    if failed is None:
+        return None
+    purpose, failure = failed
+    return printable(
+        f"a request with '{purpose}' is refused while others are served: {failure.kind}, {failure.evidence}"
+    )
 
 
 def unseeded(crowd: Sequence[Response]) -> str | None:

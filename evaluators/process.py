@@ -23,7 +23,7 @@ from population.errors import InfrastructureError
 
 __all__ = ["LOST", "Enclosure", "Launch", "NotExecutable", "RunningProcess", "printable", "tail"]
 
-_SUPERVISOR = "import sys; sys.path.append(sys.argv[1]); from evaluators.supervisor import main; sys.exit(main())"
+_SUPERVISOR = "import sys; sys.path.append(sys.argv[1]); from evaluators.cradle import main; main()"
 """With -I nothing of ours is found by itself; appended, our packages can shadow none of the standard library's."""
 _START_TIMEOUT_S = 20.0
 _SWEEP_TIMEOUT_S = 10.0
@@ -52,7 +52,7 @@ class RunningProcess:
         self.supervisor_pid = 0
         self._code: int | None = None
         self._buffer = b""
-        self._control, self._status = _spawn()
+        self._control, self._status = _spawn(() if launch.enclosure is None else launch.enclosure.groups)
         self._tell(json.dumps(launch.to_json() | {"owner": os.getpid(), "oom_score_adj": _OOM_SCORE_ADJ}))
         self._await_start(launch)
 
@@ -161,9 +161,9 @@ class RunningProcess:
         self._status.close()
 
 
-def _spawn() -> tuple[Any, Any]:
+def _spawn(groups: tuple[Path, ...]) -> tuple[Any, Any]:
     """Start a detached supervisor; its control pipe (for writing) and status pipe (for reading)."""
-    argv = [sys.executable, "-I", "-S", "-c", _SUPERVISOR, str(CHECKOUT)]
+    argv = [sys.executable, "-I", "-S", "-c", _SUPERVISOR, str(CHECKOUT), *map(str, groups)]
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     control, status = os.fdopen(control_write, "wb", buffering=0), os.fdopen(status_read, "rb", buffering=0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from evaluators.load.record import Response
 from evaluators.load.result import ErrorGroup, LoadResult, error_groups, result_json
 from evaluators.noise import CpuWindow
+from evaluators.process import printable
 from evaluators.roofline import impossible
 from evaluators.strict_json import Malformed, check_metric
 from population.evaluation import Rejected, Stage
@@ -76,7 +77,7 @@ def protocol_fault(responses: Sequence[Response], where: str) -> Rejected | None
 def rejection(reason: str, groups: Sequence[ErrorGroup]) -> Rejected:
     """With the failures as evidence."""
     lines = [f"{group.count} x {group.kind}: {text}" for group in groups for text in group.evidence]
-    return Rejected(stage=Stage.BENCHMARK, reason=reason, evidence="\n".join(lines)[:4000])
+    return Rejected(stage=Stage.BENCHMARK, reason=reason, evidence=printable("\n".join(lines))[:4000])
 
 
 def repeat_json(repeat: Repeat) -> dict[str, object]:

@@ -25,6 +25,7 @@ FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, getattr(socket, "AF
 """Socket families that the network namespace confines; AF_VSOCK, say, would reach the hypervisor from any of them."""
 TRACING = ("ptrace", "perf_event_open")
 """What a profiler needs."""
+_AFFINITY = {"sched_setaffinity": (203, 122)}
 
 _REFUSED = {
     # name: (x86_64, aarch64); -1 where the architecture has no such call
@@ -66,8 +67,13 @@ def supported(machine: str | None = None) -> bool:
     return (machine or os.uname().machine) in _ARCHITECTURES
 
 
-def program(machine: str | None = None, *, tracing: bool = False) -> bytes:
-    """The filter as an array of `struct sock_filter`, as bubblewrap and prctl take it. `tracing`: for a profiler.
+def program(machine: str | None = None, *, tracing: bool = False, pinned: bool = False) -> bytes:
+    """The filter as an array of `struct sock_filter`, as bubblewrap and prctl take it.
+
+    Args:
+        machine: `os.uname().machine`.
+        tracing: for a profiler.
+        pinned: CPU affinity stays as it is, because nothing else keeps the command on its CPUs.
 
     Raises:
         ValueError: an architecture without a program; ask `supported` first.
@@ -79,7 +85,8 @@ def program(machine: str | None = None, *, tracing: bool = False) -> bytes:
         )
     here = _ARCHITECTURES[name]
     allowed = TRACING if tracing else ()
-    refused = [row[here.column] for call, row in _REFUSED.items() if call not in allowed and row[here.column] >= 0]
+    rows = {**_REFUSED, **(_AFFINITY if pinned else {})}
+    refused = [row[here.column] for call, row in rows.items() if call not in allowed and row[here.column] >= 0]
     return b"".join([
         *_check_architecture(here),
         *_check_arguments(here),

@@ -24,8 +24,10 @@ import sys
 import time
 from typing import Any
 
-from evaluators.birth import affinity, set_affinity, start
+from evaluators.birth import affinity, set_affinity
 from evaluators.bounded_log import Log
+from evaluators.cradle import Cradle
+from evaluators.disk import disk_above
 from evaluators.groups import Groups
 from evaluators.lineage import descendants, memory_above, send, threads
 
@@ -38,17 +40,13 @@ _READ_BYTES = 1 << 16
 _SHELL_SIGNAL = 128
 
 
-def main() -> int:
-    """Detach, run the command of the spec, return when its whole tree is gone."""
-    if os.fork():
-        return 0  # the owner waits for this half only
-    os.setsid()
+def supervise(cradle: Cradle) -> None:
+    """Run the command of the spec in `cradle`; return when its whole tree is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     control = Control()
     report({"supervisor": os.getpid()})
-    Supervisor(control.spec(), control).run()
-    os._exit(0)  # the tree is gone: nothing is worth the interpreter's clean-up
+    Supervisor(control.spec(), control, cradle).run()
 
 
 def report(status: dict[str, Any]) -> None:
@@ -91,12 +89,13 @@ class Control:
 class Supervisor:
     """One command and everything that descends from it."""
 
-    def __init__(self, spec: dict[str, Any], control: Control) -> None:
+    def __init__(self, spec: dict[str, Any], control: Control, cradle: Cradle) -> None:
         self._spec = spec
         self._control = control
+        self._cradle = cradle
         self._log = Log(spec["log"], spec["log_limit_bytes"])
         self._groups = Groups(spec["groups"])
-        self._child = 0
+        self._child = cradle.pid
         self._code: int | None = None
         self._kill_at: float | None = None
         self._look_at = time.monotonic() + _WATCH_S if spec["watch"] else None
@@ -108,8 +107,8 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        self._child, output, wrapper, failure = start(self._spec)
-        if failure:
+        failure = self._cradle.start(self._spec)
+        if failure is not None:
             os.waitpid(self._child, 0)
             self._groups.remove()
             report(failure)
@@ -117,11 +116,11 @@ class Supervisor:
         report({"started": self._child})
         own_cpus = affinity()
         set_affinity(self._spec["cpus"] or own_cpus)  # pumping the log must not disturb the client's CPU
-        self._watch(wake_read, output)
+        self._watch(wake_read, self._cradle.output)
         set_affinity(own_cpus)  # nor may the command's CPU load delay the kill
         self._sweep()
-        self._log.drain(output)
-        report(self._end(wrapper))
+        self._log.drain(self._cradle.output)
+        report(self._end())
 
     def _watch(self, wake: int, output: int) -> None:
         """Return when the command has ended, or is to be killed."""
@@ -161,6 +160,8 @@ class Supervisor:
             words = f"more than {limits['pids']} processes and threads"
         elif "memory_bytes" in limits and memory_above(pids, limits["memory_bytes"]):
             words = f"more than {limits['memory_bytes'] >> 20} MiB of memory"
+        elif "disk_bytes" in limits and disk_above(self._spec["bounded"], pids, limits["disk_bytes"]):
+            words = f"more than {limits['disk_bytes'] >> 20} MiB of disk"
         now = time.monotonic()
         self._look_at = now + max(_WATCH_S, (now - began) / _WATCH_SHARE)
         if words:
@@ -199,15 +200,15 @@ class Supervisor:
                     os.killpg(self._child, signal.SIGKILL)
             time.sleep(_SWEEP_S)
 
-    def _end(self, wrapper: int) -> dict[str, Any]:
+    def _end(self) -> dict[str, Any]:
         """The last status, when nothing is left but control groups, which go now."""
         for words in self._groups.complaints():
             self._log.note(words)
         self._groups.remove()
         code = self._code if self._code is not None else -signal.SIGKILL
-        if wrapper < 0:
+        if self._spec["status_fd"] is None:
             return {"exited": code}
-        executed = b'"exit-code"' in drain(wrapper)
+        executed = b'"exit-code"' in drain(self._cradle.status)
         if not executed and code > 0 and self._kill_at is None:
             # The command never ran, so these are bubblewrap's own words.
             words = self._log.tail()

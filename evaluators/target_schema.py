@@ -43,7 +43,7 @@ class ServerTable:
     """Between SIGTERM and SIGKILL."""
     max_tokens_per_chunk: Count | None = None
     """Most tokens that one event of a stream may bring; None: any number."""
-    restart_after_checker: Annotated[bool, Field(strict=True)] = False
+    restart_after_checker: Annotated[bool, Field(strict=True)] = True
     """Measure a fresh process with an empty home, not the one that answered the checker."""
     env: Mapping[str, str] = Field(default_factory=dict)
     """Added to the allow-listed environment, which is otherwise all that a candidate sees."""

@@ -15,8 +15,8 @@ from evaluators.process import Launch
 STAGE = "/tmp"
 _SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _SETTINGS = (
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime",
-    "/etc/ssl/certs", "/etc/pki/tls/certs", "/sys/devices/system",
+    "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/ssl/certs", "/etc/pki/tls/certs",
+    "/sys/devices/system",
 )  # fmt: skip
 _GPU_CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 _SEVERAL_GPUS = ("/sys/devices", "/sys/bus/pci", "/sys/class/pci_bus")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -52,6 +53,7 @@ CREATE INDEX events_by_kind ON events (kind);
 CREATE INDEX evaluations_by_subject ON evaluations (subject);
 """
 _FORMAT = "1"
+_ABANDONED_S = 3600.0
 
 Describe = Callable[[Sequence[Event], State], Mapping[str, str]]
 """What else to keep with a history: name → JSON, computed from its events and the state they amount to."""
@@ -143,8 +145,8 @@ def _build(ledger: Path, place: Path, describe: Describe, version: str) -> None:
     reading = read_ledger(ledger, Disk())
     state = State.replay(reading.events)
     place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
-    fresh.unlink(missing_ok=True)
+    _sweep(place)
+    fresh = place.with_name(f"{place.name}.{os.urandom(8).hex()}.new")  # others may be making it, too
     try:
         with closing(sqlite3.connect(fresh)) as connection:
             connection.execute("PRAGMA synchronous = OFF")
@@ -160,6 +162,14 @@ def _build(ledger: Path, place: Path, describe: Describe, version: str) -> None:
         fresh.replace(place)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _sweep(place: Path) -> None:
+    """What was left by those who were killed while they made this index."""
+    for left in place.parent.glob(f"{place.name}.*.new"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
 
 
 def _insert_events(connection: sqlite3.Connection, events: Sequence[Event]) -> None:

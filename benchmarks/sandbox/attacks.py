@@ -1,44 +1,41 @@
-"""Prints what each isolation tier of this machine lets through, attack by attack, as markdown.
+"""Tries what each isolation tier of this machine lets through, attack by attack.
 
-python benchmarks/sandbox/attacks.py > benchmarks/sandbox/attacks.md
+`python -m benchmarks.sandbox.attacks [--output benchmarks/sandbox/results.md]`
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import re
-import shutil
-import subprocess
+import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+from benchmarks.chaos.kills import replace_section
+from benchmarks.sandbox.facts import machine
 from evaluators.bubblewrap import BubblewrapSandbox
 from evaluators.confine import landlock_abi
 from evaluators.hostile.findings import Outcome, Probe, reason
 from evaluators.hostile.probe import attack
 from evaluators.isolation import facts, why_not_a, why_not_b
 from evaluators.landlock import LandlockSandbox
-from evaluators.limits import usable_controllers
 from evaluators.node import small
 from evaluators.sandbox import PlainSandbox, Sandbox
 
+MARK = "<!-- attacks -->"
 _TITLES = {"A": "A (bubblewrap)", "B": "B (Landlock + seccomp)", "C": "C (no isolation)"}
 _CELLS = {Outcome.BLOCKED: "blocked", Outcome.LET_THROUGH: "**let through**", Outcome.NOT_APPLICABLE: "n/a"}
 
 
 def main() -> None:
     """One probe per tier that this machine gives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
     probes = [attack(small(sandbox)) for sandbox in sandboxes()]
-    print("# What gets through\n")
-    print(f"Made by `python benchmarks/sandbox/attacks.py` on {machine()}.\n")
-    print("What a tier may let through, and why, is declared in `evaluators/hostile/findings.py`.\n")
-    summary(probes)
-    table(probes)
-    for probe in probes:
-        explain(probe)
+    text = "\n".join([*summary(probes), *table(probes), *(line for probe in probes for line in explain(probe))])
+    print(text)
+    if given.output is not None:
+        replace_section(given.output, MARK, text)
 
 
 def sandboxes() -> list[Sandbox]:
@@ -56,52 +53,41 @@ def sandboxes() -> list[Sandbox]:
     return found
 
 
-def machine() -> str:
-    """What decides the outcomes."""
-    bwrap = shutil.which("bwrap")
-    version = (
-        subprocess.run([bwrap, "--version"], capture_output=True, text=True).stdout.strip() if bwrap else "no bwrap"
-    )
-    kernel = re.match(r"[\d.]*\d", platform.release())
-    groups = ", ".join(f"{each.resource} (v{each.version})" for each in usable_controllers()) or "none"
-    abi = facts().landlock
-    landlock = f"Landlock ABI {abi}" if isinstance(abi, int) and abi else "no Landlock"
-    return (
-        f"Linux {kernel[0] if kernel else '?'} {platform.machine()}, {version}, {landlock}, "
-        f"{'root' if os.geteuid() == 0 else 'an ordinary user'}, control groups: {groups}"
-    )
-
-
-def summary(probes: list[Probe]) -> None:
+def summary(probes: list[Probe]) -> Iterator[str]:
     """A line per tier."""
-    print("| tier | attacks | blocked | let through | of these unexpected | not applicable | seconds |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    abi = facts().landlock
+    yield f"On {machine()}, {f'Landlock ABI {abi}' if isinstance(abi, int) and abi else 'no Landlock'}.\n"
+    yield "| tier | attacks | blocked | let through | of these unexpected | not applicable | seconds |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     for probe in probes:
         through = len(probe.let_through)
         counts = (probe.attacks, probe.attacks - through, through, len(probe.unexpected), len(probe.not_applicable))
-        print(f"| {_TITLES[probe.tier]} | {' | '.join(map(str, counts))} | {probe.seconds:.1f} |")
-    print()
+        yield f"| {_TITLES[probe.tier]} | {' | '.join(map(str, counts))} | {probe.seconds:.1f} |"
+    reached = all(not probe.unexpected for probe in probes)
+    yield "\nGoal: tier A blocks all; tier B lets through at most metadata reads and unix sockets with a path: " + (
+        "reached.\n" if reached else "missed.\n"
+    )
 
 
-def table(probes: list[Probe]) -> None:
+def table(probes: list[Probe]) -> Iterator[str]:
     """A line per attack."""
-    print(f"| attack | what it tries | {' | '.join(_TITLES[probe.tier] for probe in probes)} |")
-    print(f"|---|---|{'---|' * len(probes)}")
+    yield f"| attack | what it tries | {' | '.join(_TITLES[probe.tier] for probe in probes)} |"
+    yield f"|---|---|{'---|' * len(probes)}"
     for row in zip(*(probe.findings for probe in probes), strict=True):
         cells = " | ".join(_CELLS[finding.outcome] for finding in row)
-        print(f"| {row[0].name} | {row[0].tries} | {cells} |")
+        yield f"| {row[0].name} | {row[0].tries} | {cells} |"
 
 
-def explain(probe: Probe) -> None:
+def explain(probe: Probe) -> Iterator[str]:
     """Why what got through may, what the tier says of itself, and what could not be tried."""
-    print(f"\n## Tier {_TITLES[probe.tier]}\n")
-    for gap in probe.gaps:
-        print(f"- leaves open: {gap}")
+    lines = [f"- leaves open: {gap}" for gap in probe.gaps]
     for finding in probe.findings:
         if finding.outcome is Outcome.LET_THROUGH and probe.tier != "C":
-            print(f"- {finding.name} gets through: {reason(probe.tier, finding.name) or 'not allowed!'}")
+            lines.append(f"- {finding.name} gets through: {reason(probe.tier, finding.name) or 'not allowed!'}")
         if finding.outcome is Outcome.NOT_APPLICABLE:
-            print(f"- {finding.name} does not apply: {finding.detail}")
+            lines.append(f"- {finding.name} does not apply: {finding.detail}")
+    if lines:
+        yield "\n".join([f"\nTier {_TITLES[probe.tier]}:\n", *lines])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import mmap
 import os
 import signal
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from evaluators.hostile.attack import Attack, Blocked, Proof, Scene, first_success
@@ -99,17 +99,22 @@ def control_terminal(scene: Scene) -> str:
 
 
 def _fill(folder: Path, scene: Scene) -> str:
-    path = folder / f"{scene.nonce}.fill"
+    """In several files, one of which has no name any more, so that a limit on files is not enough."""
+    paths = [folder / f"{scene.nonce}.{number}.fill" for number in range(3)]
     written = 0
     try:
-        with path.open("wb", buffering=0) as file:
+        with ExitStack() as stack:
+            files = [stack.enter_context(path.open("wb", buffering=0)) for path in paths]
+            paths[0].unlink()
             while written <= scene.max_disk_bytes:
-                written += file.write(bytes(_STEP_BYTES))
-        return f"wrote {written >> 20} MiB to {folder}"
+                written += sum(file.write(bytes(_STEP_BYTES)) for file in files)
+            time.sleep(_HOLD_S)
+        return f"wrote {written >> 20} MiB to {folder}, for {_HOLD_S:g} s"
     except OSError as error:
         raise Blocked(f"{error.strerror} after {written >> 20} MiB in {folder}") from error
     finally:
-        path.unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def _daemon(restless: bool = False) -> None:

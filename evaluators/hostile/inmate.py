@@ -90,8 +90,9 @@ class Inmate:
         """
         assert self._process is not None
         process = self._process
-        await_true(lambda: any(word in line for line in self._lines()) or process.poll() is not None, _START_TIMEOUT_S)
-        if not any(word in line for line in self._lines()):
+        in_time = await_true(lambda: self._has_said(word) or process.poll() is not None, _START_TIMEOUT_S)
+        # Asked twice of the final log only: one that is flooded is rewritten, and may be empty for a moment.
+        if not in_time or (process.poll() is not None and not self._has_said(word)):
             raise InfrastructureError(
                 f"expected a program of the hostile probe to start in isolation tier {self._sandbox.tier}, "
                 f"got: {process.log_tail(5) or 'no output'}"
@@ -114,6 +115,9 @@ class Inmate:
         if "\x1b" in self._process.log_tail(100):
             found.add("control-terminal")
         return found
+
+    def _has_said(self, word: str) -> bool:
+        return any(word in line for line in self._lines())
 
     def _lines(self) -> list[dict[str, Any]]:
         found = []

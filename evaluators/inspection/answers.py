@@ -23,7 +23,8 @@ _DECODERS = (
 )
 _MIN_DECODED = 16
 _DIGEST = re.compile(r"(?:0x)?[0-9a-fA-F]{12,128}|\d{8,}")
-_DIGEST_KEYS = re.compile(rb"""["']?(?:[0-9a-fA-F]{16,128}|\d{9,})["']?\s*[:=]""")
+_DIGEST_KEYS = re.compile(rb"""(?<![0-9a-fA-F])(?:[0-9a-fA-F]{16,}+|\d{9,}+)["']?\s*+[:=]""")
+"""Begins at the first digit of a run and never goes back, so that a file of digits is read in linear time."""
 _MIN_KEYS = 4
 _PROGRAM = frozenset({".py", ".pyi", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp"})
 _MAGIC = {

@@ -86,7 +86,9 @@ class Share:
             cpu_s = time.thread_time() - cpu_s
             wall_s = clock() - start_s
         sent = [exchange for exchange in self._exchanges if exchange.sent_s is not None]
-        responses = [exchange.response(start_s, clock() if cut_s is None else cut_s) for exchange in sent]
+        end_s = clock() if cut_s is None else cut_s
+        # A client that was stalled as the window ended may have sent one more before it was stopped: not part of it.
+        responses = [e.response(start_s, end_s) for e in sent if e.sent_s is not None and e.sent_s <= end_s]
         lags = self._send_lags(sent, start_s, cut_s)
         return ShareResult(responses=responses, wall_s=wall_s, cpu_s=cpu_s, send_lag_s=lags)
 

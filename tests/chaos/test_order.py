@@ -21,7 +21,7 @@ from vibeserve import wiring
 from vibeserve.driver import Driver
 
 SEED = 11
-FEWEST_STATES = 2_000
+FEWEST_STATES = 300
 RESUMED_STATES = 12
 
 
@@ -47,6 +47,8 @@ class Watch:
     moments: list[Moment] = field(default_factory=list)
     inodes: set[int] = field(default_factory=set)
     folders: set[Path] = field(default_factory=set)
+    home: Path | None = None
+    """The repository, once the run is prepared."""
     unsynced: list[Path] | None = None
     """Files and folders of the prepared run that were not synced when its ledger began."""
 
@@ -57,6 +59,7 @@ class Watch:
             paths = [p for p in run.rglob("*") if not p.is_symlink() and p.name != "ledger" and "ledger" not in p.parts]
             files = [p for p in paths if p.is_file() and p.stat().st_ino not in self.inodes]
             self.unsynced = files + [p for p in (run, run.parent, *paths) if p.is_dir() and p not in self.folders]
+            self.home = run / "population.git"
             self.known = self.durable = set(self._names())
         self._look()
         if operation == "write" and isinstance(subject, bytes):
@@ -69,17 +72,13 @@ class Watch:
             self.synced = len(self.records)
         elif operation == "sync_folder" and isinstance(subject, Path):
             self.folders.add(subject)
-            home = self._git()
-            if home is not None and subject.is_relative_to(home):
-                place = str(subject.relative_to(home))
+            if self.home is not None and subject.is_relative_to(self.home):
+                place = str(subject.relative_to(self.home))
                 self.durable = self.durable | {name for name in self.known if str(Path(name).parent) == place}
         self._look()
 
-    def _git(self) -> Path | None:
-        return self.world.run_dir / "population.git" if self.world.run_dir is not None else None
-
     def _names(self) -> list[str]:
-        home = self._git()
+        home = self.home
         if home is None:
             return []
         found = itertools.chain((home / "objects").glob("??"), (home / "objects").glob("??/*"), home.glob("refs/*/*"))
@@ -135,7 +134,7 @@ def states(watch: Watch) -> dict[tuple[frozenset[str], int], None]:
     rng, found = random.Random(SEED), dict[tuple[frozenset[str], int], None]()
     for moment in watch.moments:
         count = len(moment.pending)
-        masks = range(1 << count) if count <= 8 else [rng.getrandbits(count) for _ in range(256)]
+        masks = range(1 << count) if count <= 10 else [rng.getrandbits(count) for _ in range(1024)]
         for mask in masks:
             names = moment.durable | {name for bit, name in enumerate(moment.pending) if mask >> bit & 1}
             for records in {moment.records, moment.written}:

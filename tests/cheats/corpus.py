@@ -40,6 +40,8 @@ class Tree:
     """Path → the whole text of a file that is added or replaced."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Path → where a symbolic link of that name points."""
+    allow: tuple[str, ...] = ()
+    """Rules of the diff inspection that a target which wants such servers switches off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,13 @@ def _tree(table: dict[str, Any]) -> Tree:
         Edit(path=edit["path"], find=_trim(edit["find"]), replace=_trim(edit["replace"]))
         for edit in table.get("edit", [])
     )
-    return Tree(name=table["name"], edits=edits, files=table.get("files", {}), links=table.get("links", {}))
+    return Tree(
+        name=table["name"],
+        edits=edits,
+        files=table.get("files", {}),
+        links=table.get("links", {}),
+        allow=tuple(table.get("allow", [])),
+    )
 
 
 def _trim(text: str) -> str:

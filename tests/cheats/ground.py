@@ -31,6 +31,8 @@ class Conditions:
 
     blind: bool = False
     """Every rule of the diff inspection is switched off."""
+    allow: tuple[str, ...] = ()
+    """Rules of the diff inspection that are switched off."""
     settings: tuple[tuple[str, str], ...] = ()
     """Lines of target.toml → what stands there instead."""
     plain: bool = False
@@ -79,7 +81,7 @@ class Ground:
         """The target for these conditions, with everything built that its evaluations share."""
         if conditions not in self._targets:
             self.root.mkdir(parents=True, exist_ok=True)
-            rules = RULE_IDS if conditions.blind else ()
+            rules = RULE_IDS if conditions.blind else conditions.allow
             folder = make_target(self.root / f"target{len(self._targets)}", rules, conditions.settings)
             prepare(folder, self.cache, lease_cpus())
             self._targets[conditions] = folder

@@ -15,12 +15,13 @@ import pytest
 
 from evaluators.load import client, exchange, metrics
 from evaluators.load.exchange import Exchange
+from population.errors import InfrastructureError
 from population.evaluation import Rejected
 from tests.cheats.corpus import Cheat
 from tests.cheats.ground import Conditions, Ground
 
 Switch = Callable[[pytest.MonkeyPatch], None]
-SCORED = "scored"
+SCORED, FAULT = "scored", "fault"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Mutant:
     plain: bool = False
     """Without a sandbox."""
     then: str = SCORED
-    """`scored`, or the stage at which the next check rejects."""
+    """`scored`, the stage at which the next check rejects, or `fault`: our own machinery is blamed for it."""
     effect: str = ""
     """Regular expression in what the witnesses then see."""
     sample: bool = False
@@ -59,6 +60,7 @@ def _any_chunk_is_a_token(patch: pytest.MonkeyPatch) -> None:
         choice(self, found, now)
 
     patch.setattr(Exchange, "_choice", counted)
+    _untimed_without_tokens(patch)
 
 
 def _any_line_is_a_token(patch: pytest.MonkeyPatch) -> None:
@@ -71,6 +73,19 @@ def _any_line_is_a_token(patch: pytest.MonkeyPatch) -> None:
         feed(self, line, now)
 
     patch.setattr(Exchange, "feed", counted)
+    _untimed_without_tokens(patch)
+
+
+def _untimed_without_tokens(patch: pytest.MonkeyPatch) -> None:
+    """An answer that was cut off between its false first token and its first has no TPOT."""
+    tpot = metrics.tpot
+    patch.setattr(metrics, "tpot", lambda response: tpot(response) if response.tokens else None)
+
+
+def _text_is_believed(patch: pytest.MonkeyPatch) -> None:
+    """Where it is never compared with the ids, where a stop string ends is not either."""
+    patch.setattr(exchange, "check_text", lambda *_, **__: None)
+    patch.setattr(exchange, "check_stop", lambda *_: None)
 
 
 def _unlimited_tokens(patch: pytest.MonkeyPatch) -> None:
@@ -182,17 +197,21 @@ MUTANTS = (
     Mutant(
         check="text of ids",
         cheat="ids-that-are-not-the-text",
-        switch=without("evaluators.load.exchange.check_text"),
+        switch=_text_is_believed,
         sample=True,
     ),
     Mutant(
         check="ids in the vocabulary",
         cheat="truth-values-as-ids",
         switch=without("evaluators.load.exchange.check_ids"),
-        then="audit",
+        then=FAULT,
     ),
     Mutant(
-        check="tokens per chunk", cheat="one-burst-at-the-end", settings={"max_tokens_per_chunk = 8": ""}, sample=True
+        check="tokens per chunk and roofline",
+        cheat="one-burst-at-the-end",
+        settings={"max_tokens_per_chunk = 8": ""},
+        switch=without("evaluators.repeat.impossible"),
+        sample=True,
     ),
     Mutant(check="at most max_tokens", cheat="longer-than-asked", switch=_unlimited_tokens),
     Mutant(
@@ -279,7 +298,10 @@ def problems(mutant: Mutant, cheat: Cheat, ground: Ground) -> list[str]:
     ground.target(conditions)
     with pytest.MonkeyPatch.context() as patch:
         mutant.switch(patch)
-        trial = ground.try_out(cheat.tree, conditions)
+        try:
+            trial = ground.try_out(cheat.tree, conditions)
+        except InfrastructureError as error:
+            return [] if mutant.then == FAULT else [f"expected the cheat to end as {mutant.then}, got a fault: {error}"]
     ended = trial.evaluation.stage.value if isinstance(trial.evaluation, Rejected) else SCORED
     found = [] if ended == mutant.then else [f"expected the cheat to end as {mutant.then}, got {trial.evaluation}"]
     effects = " ".join(trial.effects)

@@ -38,4 +38,4 @@ def test_inspection_does_not_see_it(cheat: Cheat, ground: Ground) -> None:
 
 @pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
 def test_the_honest_twin_passes(twin: Tree, ground: Ground) -> None:
-    assert ground.try_out(twin).problems(Outcome()) == []
+    assert ground.try_out(twin, Conditions(allow=twin.allow)).problems(Outcome()) == []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections import Counter
+from pathlib import Path
 
 from tests.cheats.corpus import load_corpus
 from tests.cheats.workshop import TARGET
 
+ROOT = Path(__file__).parents[2]
 CHEATS, TWINS = load_corpus()
 CLASSES = {
     "clocks", "detection", "git", "harness", "inference", "judge", "logs", "persistence", "protocol", "siblings",
@@ -25,6 +28,14 @@ def test_names_are_unique_and_every_cheat_has_a_twin() -> None:
     names = [cheat.name for cheat in CHEATS] + list(TWINS)
     assert len(set(names)) == len(names)
     assert {cheat.twin for cheat in CHEATS} == set(TWINS)
+
+
+def test_the_thresholds_are_those_of_the_calibration() -> None:
+    report = (ROOT / "benchmarks" / "cheats" / "calibration.md").read_text()
+    measured = {name: float(limit) for name, limit in re.findall(r"`(\w+)` (\d[\d.]*\d)", report)}
+    declared = tomllib.loads((TARGET / "target.toml").read_text())["audit"]
+    assert measured
+    assert measured == {name: declared[name] for name in measured}
 
 
 def test_the_model_and_the_windows_are_small() -> None:

@@ -76,11 +76,13 @@ class EvaluatorContract:
         assert {Stage.BOOT, Stage.BENCHMARK} <= set(stages)
 
     def test_racing_stops_a_hopeless_tree(self, subject: Evaluator, task: EvaluationTask, lease: Lease) -> None:
+        """Unless a neighbour disturbed the repeat: then it proves nothing."""
         unreachable = ((-30.0,) * 3,)
         evaluation = subject.evaluate(replace(task, bar=unreachable, repeats=2), lease, lambda _: None)
         assert isinstance(evaluation, Scored), evaluation
-        assert "short" in evaluation.flags
-        assert {len(values) for values in evaluation.samples.values()} == {1}
+        quiet = "noisy" not in evaluation.flags
+        assert ("short" in evaluation.flags) == quiet
+        assert {len(values) for values in evaluation.samples.values()} == {1 if quiet else 2}
 
     def test_the_tree_is_left_as_it_was(self, subject: Evaluator, task: EvaluationTask, lease: Lease) -> None:
         before = {path: path.read_bytes() for path in task.workspace.rglob("*") if path.is_file()}

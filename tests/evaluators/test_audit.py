@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from evaluators.audit import sample_responses
+from evaluators.audit import audit, sample_responses
+from evaluators.command import TrustedCommand
 from evaluators.judge import static_check
 from evaluators.load.record import Failure, Response
 from evaluators.profiler import shares
-from population.evaluation import Stage
+from evaluators.target_schema import AuditTable
+from population.errors import InfrastructureError
+from population.evaluation import Rejected, Stage
 
 
 def response(
@@ -57,6 +62,38 @@ def test_what_cannot_be_scored_is_left_out() -> None:
     assert [item.response.id for item in sample_responses([censored], 5, seed=0)] == [censored.id]
 
 
+def verdict(folder: Path, *gaps: object) -> dict[str, float] | Rejected:
+    """The audit of four answers, two to short prompts and two to long ones, with these gaps by the score command."""
+    sample = sample_responses([response(n, prompt=8 if n < 2 else 64) for n in range(4)], 4, seed=0)
+    scores = [
+        {"id": f"high/{n}.0", "tokens": 4, "max_gap": 0.0, "flips": 0, "worst_position": 0, "gaps": gap}
+        for n, gap in enumerate(gaps)
+    ]
+    figures = {"tokens": 16, "max_gap": 0.02, "p999_gap": 0.02, "mean_gap": 0.009, "flip_rate": 0.5}
+    report, output = folder / "canned.json", folder / "report.json"
+    report.write_text(json.dumps(figures | {"per_response": scores}))
+    copy = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])"
+    table = AuditTable(
+        command=(sys.executable, "-c", copy, str(report), "{output}", "{responses}"), max_gap=0.05, mean_gap=0.01
+    )
+    command = TrustedCommand(
+        table="audit", command=table.command, folder=folder, timeout_s=10, log=folder / "log", home=folder / "home"
+    )
+    return audit(sample, table, command, {"responses": str(folder / "responses"), "output": str(output)})
+
+
+def test_long_prompts_that_are_served_worse_do_not_hide_in_the_mean(tmp_path: Path) -> None:
+    fine = verdict(tmp_path, *[[0.009] * 4] * 4)
+    assert isinstance(fine, dict)
+    assert fine["mean_gap"] == 0.009
+    bad = verdict(tmp_path, [0.0] * 4, [0.0] * 4, [0.018] * 4, [0.018] * 4)
+    assert isinstance(bad, Rejected)
+    assert bad.stage is Stage.AUDIT
+    assert "mean_gap 0.018 > 0.01414 (prompt length: long, 8 tokens)" in bad.reason
+    with pytest.raises(InfrastructureError, match="'gaps' must be a list"):
+        verdict(tmp_path, [-1.0] * 4, [0.0] * 4, [0.0] * 4, [0.0] * 4)
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -83,7 +120,7 @@ def test_links_must_stay_inside(tmp_path: Path) -> None:
     (tmp_path / "outside").symlink_to("/etc/passwd")
     rejected = static_check(tmp_path)
     assert rejected is not None
-    assert "outside is a link to /etc/passwd" in rejected.reason
+    assert "'outside': a link may only lead to a file or folder inside the tree" in rejected.reason
 
 
 def test_shares_of_folded_stacks() -> None:

@@ -92,7 +92,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> type[Api]:
 @pytest.fixture
 def port(api: type[Api]) -> Iterator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), api) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()

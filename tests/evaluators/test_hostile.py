@@ -86,7 +86,7 @@ def test_even_tier_c_keeps_environment_log_and_lifetime(plain: Probe) -> None:
 def test_tier_b_lets_through_what_is_declared_only(tmp_path: Path) -> None:
     if why_not_b(facts()) is not None:  # tests of the isolation say so themselves
         return
-    probe = attack(LandlockSandbox(landlock_abi()), tmp_path)
+    probe = attack(small(LandlockSandbox(landlock_abi())), tmp_path)
     assert details(probe, probe.unexpected) == {}
 
 

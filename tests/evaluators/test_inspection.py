@@ -84,15 +84,8 @@ def with_recipes(tmp_path: Path, seed: str, skills: str, *names: str) -> Path:
     return tree
 
 
-ALONE = ["kv-cache", "depth-pruning", "shortest-job-first", "flush-tuning", "ngram-speculation", "prefix-caching"]
-TOGETHER = [
-    *("kv-cache", "continuous-batching", "batched-forward", "fused-weights", "tiled-weights", "chunked-prefill"),
-    *("kv-window", "flush-tuning"),
-]
-
-
-def applicable(skills: str, seed: str, tmp_path: Path, name: str) -> Path | None:
-    """The seed with a recipe and what it needs; None if it cannot stand alone."""
+def applicable(skills: str, seed: str, tmp_path: Path, name: str) -> Path:
+    """The seed with a recipe and what it needs."""
     recipes = load_recipes(ROOT / skills)
     providers = {capability: other for other, recipe in recipes.items() for capability in recipe.provides}
     order: list[str] = []
@@ -112,6 +105,18 @@ def test_every_recipe_on_the_seed_passes(tmp_path: Path, name: str) -> None:
     tree = applicable("skills", "examples/tiny-llama/seed", tmp_path, name)
     assert [str(finding) for finding in inspect_files(contents(tree))] == []
     assert static_check(tree) is None
+
+
+def test_every_tree_on_the_way_to_many_recipes_passes(tmp_path: Path) -> None:
+    """One recipe after another, as long as one applies."""
+    recipes = load_recipes(ROOT / "skills")
+    tree, applied = with_recipes(tmp_path, "examples/tiny-llama/seed", "skills", "kv-cache"), 1
+    mutator = RecipeMutator(recipes)
+    for name in (*recipes, *recipes):
+        if isinstance(mutator.mutate(tree, Proposal(number=1, operator=Operator.RECIPE, recipe=name), ""), Mutation):
+            applied += 1
+            assert [str(finding) for finding in inspect_files(contents(tree))] == [], name
+    assert applied >= 6
 
 
 @pytest.mark.parametrize("name", sorted(load_recipes(ROOT / "tests" / "toy_target" / "skills")))
@@ -202,6 +207,13 @@ def test_hostile_code_is_read_within_seconds(name: str) -> None:
     began = time.process_time()
     inspect_files({"server.py": HOSTILE[name].encode()})
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize("data", [b"1" * 200_000, b"0123456789abcdef" * 12_000, b"'" * 200_000, b"1" + b" " * 200_000])
+def test_hostile_data_is_read_within_seconds(data: bytes) -> None:
+    began = time.process_time()
+    inspect_files({"a.json": data, "a.txt": data})
+    assert time.process_time() - began < 5
 
 
 def test_too_much_code_is_refused_unread() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from evaluators import bubblewrap
 from evaluators.isolation import FLAG, Facts, choose, facts, why_not_a, why_not_b
+from evaluators.launch import CHECKOUT
 from evaluators.pipeline import LocalEvaluator
 from evaluators.sandbox import Problem
 from population.errors import ConfigError, IsolationError
@@ -147,3 +151,38 @@ def test_evaluators_travel_without_a_choice() -> None:
     """The driver's machine says nothing about the one that evaluates."""
     evaluator = pickle.loads(pickle.dumps(LocalEvaluator(allow_reduced=True)))
     assert isinstance(evaluator, LocalEvaluator)
+
+
+_LIKE_DOCKER = """
+import sys
+from pathlib import Path
+from evaluators import confine, isolation, seccomp
+from evaluators.launch import Launch
+from evaluators.sandbox import clean_environment
+top = Path(sys.argv[1])
+confine._prctl("no_new_privs", confine._PR_SET_NO_NEW_PRIVS, 1)
+confine._load_filter(seccomp.program())
+isolation._CONTAINER_MARKS = ("/proc",)
+print(isolation.why_not_a(isolation.facts()))
+try:
+    isolation.choose(allow_reduced=False, first_party=False)
+except isolation.IsolationError as error:
+    print(error)
+sandbox = isolation.choose(allow_reduced=True, first_party=False)
+env = clean_environment(top / "home")
+with sandbox.launch(Launch(command=(sys.executable, "-c", "pass"), workspace=top, env=env, log=top / "log")) as process:
+    print("tier", sandbox.tier, "code", process.wait(20), (top / "log").read_text())
+"""
+
+
+@pytest.mark.tier("B")
+def test_under_a_filter_like_dockers_tier_a_is_refused_and_tier_b_works(tmp_path: Path) -> None:
+    """Our own filter stands for it: like Docker's it refuses namespaces and mounts, and it cannot be taken off."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LIKE_DOCKER, str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "seccomp profile forbids namespaces" in done.stdout and "seccomp=unconfined" in done.stdout
+    assert f"add {FLAG}" in done.stdout
+    assert "tier B code 0" in done.stdout

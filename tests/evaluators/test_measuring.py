@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evaluators.evaluator import EvaluationTask, Lease
+from evaluators.inspection.inspector import RULE_IDS
 from evaluators.pipeline import LocalEvaluator
 from population.evaluation import Evaluation, Rejected, Scored, Stage
 
@@ -17,7 +19,10 @@ Evaluate = Callable[..., Evaluation]
 
 
 @pytest.fixture
-def evaluate(evaluator: LocalEvaluator, task: EvaluationTask, lease: Lease) -> Evaluate:
+def evaluate(evaluator: LocalEvaluator, task: EvaluationTask, lease: Lease, toy: Path) -> Evaluate:
+    """Diff inspection is switched off: what it would see in these trees is not what is tested."""
+    with (toy / "target.toml").open("a") as settings:
+        settings.write("\n[inspection.allow]\n" + "".join(f'{rule} = "tested elsewhere"\n' for rule in RULE_IDS))
     return lambda **changes: evaluator.evaluate(replace(task, **changes), lease, lambda _: None)
 
 
@@ -58,6 +63,7 @@ def test_a_server_that_remembers_answers(evaluate: Evaluate, toy: Path) -> None:
         "                yield tokens[-1]",
         "                yield tokens[-1]\n            self._known[tuple(prompt)] = tokens[len(prompt):]",
     )
+    edit(toy / "seed" / "engine.toml", "value = 4.0", "value = 8.0")  # a pace that stands out on a busy machine
     refused(evaluate(), "a prompt that was sent before is answered from memory")
 
 
@@ -104,29 +110,38 @@ def test_throughput_above_the_roofline(evaluate: Evaluate, toy: Path) -> None:
 
 def test_wrong_answers_to_known_prompts_are_audited(evaluate: Evaluate, toy: Path) -> None:
     """Right under load, wrong when a prompt comes again: the gap of the echo decides."""
-    engine = toy / "seed" / "engine.py"
-    edit(engine, "self._turn = asyncio.Lock()", "self._turn = asyncio.Lock(); self._seen = set()")
     edit(
-        engine,
-        "            tokens = list(prompt)\n",
-        "            again = tuple(prompt) in self._seen; self._seen.add(tuple(prompt))\n"
-        "            tokens = list(prompt)\n",
-    )
-    edit(
-        engine,
-        "                yield tokens[-1]",
-        "                if again: tokens[-1] = 10\n                yield tokens[-1]",
+        toy / "seed" / "server.py",
+        "        tokens = self._engine.generate(prompt, max_tokens)",
+        "        known = self.__dict__.setdefault('known', set())\n"
+        "        again = tuple(prompt) in known and not request['temperature']\n"
+        "        known.add(tuple(prompt))\n"
+        "        tokens = self._engine.generate([10, *prompt[:-1]] if again else prompt, max_tokens)",
     )
     verdict = evaluate()
     assert isinstance(verdict, Rejected)
-    assert verdict.stage is Stage.AUDIT
+    assert verdict.stage is Stage.AUDIT, verdict
     assert "~alone" in verdict.evidence or "~crowd" in verdict.evidence
+
+
+def log_requests(toy: Path) -> None:
+    """Each request is in the server's log, as it came."""
+    edit(
+        toy / "seed" / "server.py",
+        "        prompt, max_tokens =",
+        "        print('asked', json.dumps(request), flush=True)\n        prompt, max_tokens =",
+    )
+
+
+def asked(output: Path) -> list[dict[str, Any]]:
+    lines = (output / "server.log").read_text().splitlines()
+    return [json.loads(line.removeprefix("asked ")) for line in lines if line.startswith("asked ")]
 
 
 SPY = (
     "import os, pathlib\n"
-    "home = pathlib.Path(os.environ['HOME']); note = home / 'note'\n"
-    "print(f'start {os.getpid()} note={note.exists()}', flush=True); note.write_text('the checker is over')\n"
+    "note = pathlib.Path(os.environ['HOME']) / 'note'\n"
+    "print(f'note={note.exists()}', flush=True); note.write_text('the checker is over')\n"
 )
 
 
@@ -134,21 +149,16 @@ SPY = (
 def test_a_restart_forgets_what_the_checker_taught(
     evaluate: Evaluate, toy: Path, tmp_path: Path, restart: bool
 ) -> None:
+    """The log is the last process's: it knows of the smoke check only if it answered it."""
     server = toy / "seed" / "server.py"
     server.write_text(server.read_text().replace("asyncio.run(main())", SPY + "asyncio.run(main())"))
-    seen = tmp_path / "pids"
-    edit(
-        toy / "seed" / "server.py",
-        "        prompt, max_tokens =",
-        f"        open({str(seen)!r}, 'a').write(f'{{__import__(\"os\").getpid()}}\\n')\n        prompt, max_tokens =",
-    )
-    if restart:
-        edit(toy / "target.toml", "stop_grace_s = 1", "stop_grace_s = 1\nrestart_after_checker = true")
+    log_requests(toy)
+    if not restart:
+        edit(toy / "target.toml", "stop_grace_s = 1", "stop_grace_s = 1\nrestart_after_checker = false")
     assert isinstance(evaluate(), Scored)
-    pids = seen.read_text().split()
-    assert len(set(pids)) == 1 + restart
-    assert pids == sorted(pids, key=pids.index)  # never back to the first process
-    assert "note=True" not in (tmp_path / "output" / "server.log").read_text()
+    answered_smoke = any("stream" not in request for request in asked(tmp_path / "output"))
+    assert answered_smoke != restart
+    assert (tmp_path / "output" / "server.log").read_text().count("note=False") == 1
 
 
 SMOKE = {
@@ -167,16 +177,21 @@ def test_smoke_wants_exactly_what_was_asked_for(evaluate: Evaluate, toy: Path, f
     assert f"got {field}" in verdict.reason
 
 
-def test_smoke_prompts_are_secret_and_fresh(evaluate: Evaluate, toy: Path, tmp_path: Path) -> None:
-    seen = tmp_path / "prompts"
-    edit(
-        toy / "seed" / "server.py",
-        "        prompt, max_tokens =",
-        f"        open({str(seen)!r}, 'a').write(json.dumps(request['prompt']) + '\\n')\n        prompt, max_tokens =",
-    )
-    first = []
+def test_no_prompt_repeats_but_the_probes(evaluate: Evaluate, toy: Path, tmp_path: Path) -> None:
+    """Smoke check, warm-up and loads never ask the same, nor do two evaluations."""
+    log_requests(toy)
+    runs = []
     for seed in (1, 2):
-        evaluate(content_seed=seed, output=tmp_path / str(seed))
-        first.append(seen.read_text().splitlines()[0])
-        seen.unlink()
-    assert first[0] != first[1]
+        output = tmp_path / str(seed)
+        assert isinstance(evaluate(content_seed=seed, output=output), Scored)
+        entries = [json.loads(line) for line in (output / "requests.jsonl").read_text().splitlines()]
+        prompts = {
+            e["purpose"]: [tuple(x["prompt_ids"]) for x in entries if x["purpose"] == e["purpose"]] for e in entries
+        }
+        smoke = tuple(asked(output)[0]["prompt"])
+        once = [smoke, *prompts["timed"], *prompts["warmup"], *prompts["fresh"], prompts["seed"][0]]
+        assert len(once) == len(set(once))
+        assert set(prompts["echo"] + prompts["stop"]) <= set(prompts["timed"])
+        assert len(prompts["seed"]) == 2
+        runs.append(set(once))
+    assert not runs[0] & runs[1]

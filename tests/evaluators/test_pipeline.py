@@ -61,16 +61,6 @@ def test_seed_is_scored_on_every_objective_and_keeps_its_papers(evaluate: Evalua
     assert len(json.loads((tmp_path / "output" / "benchmark.json").read_text())["repeats"]) == 1
 
 
-def test_two_evaluations_share_no_prompt(evaluate: Evaluate, tmp_path: Path) -> None:
-    prompts = []
-    for number in range(2):
-        evaluate(content_seed=number, output=tmp_path / str(number))
-        lines = (tmp_path / str(number) / "requests.jsonl").read_text().splitlines()
-        prompts.append({tuple(json.loads(line)["prompt_ids"]) for line in lines})
-    assert prompts[0]
-    assert not prompts[0] & prompts[1]
-
-
 def test_wrong_tokens_pass_the_checker_and_fail_the_audit(evaluate: Evaluate, toy: Path) -> None:
     edit(
         toy / "seed" / "model.py",
@@ -221,7 +211,7 @@ def test_a_missing_objective_is_named(evaluate: Evaluate, toy: Path) -> None:
     assert "'output_throughput' is missing; got throughput" in rejected(evaluate(), Stage.BENCHMARK).reason
 
 
-def test_the_targets_own_benchmark_is_stamped_and_audited(evaluate: Evaluate, toy: Path) -> None:
+def test_the_targets_own_benchmark_is_stamped_and_audited(evaluate: Evaluate, toy: Path, tmp_path: Path) -> None:
     own_benchmark(toy, '{"output_throughput": 12.5, "median_ttft_ms": 3, "model": "toy"}')
     evaluation = evaluate()
     assert isinstance(evaluation, Scored)
@@ -229,6 +219,8 @@ def test_the_targets_own_benchmark_is_stamped_and_audited(evaluate: Evaluate, to
     assert evaluation.samples["output_throughput"] == (12.5,)
     assert "model" not in evaluation.samples
     assert evaluation.audit["tokens"] > 0
+    ids = [json.loads(line)["id"] for line in (tmp_path / "output" / "responses.jsonl").read_text().splitlines()]
+    assert any("~alone" in name for name in ids)
 
 
 def test_profile_never_fails_an_evaluation(evaluate: Evaluate) -> None:

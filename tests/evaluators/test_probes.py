@@ -12,7 +12,7 @@ from evaluators.load.endpoint import Endpoint
 from evaluators.load.record import Failure, Response
 from evaluators.load.session import LoadSession
 from evaluators.load.workload import Load
-from evaluators.probes import ECHO, PROBE, Probing, mark_probes, remembered, unseeded
+from evaluators.probes import ECHO, PROBE, Probing, mark_probes, refused, remembered, unseeded
 from population.evaluation import Rejected
 from tests.evaluators.test_audit import response
 from tests.evaluators.toy_server import VOCAB, Script, ToyServer
@@ -26,7 +26,7 @@ def probes_of(responses: list[Response], seed: int = 1) -> list[str]:
     return [r.id for r in mark_probes(responses, seed) if r.purpose == PROBE]
 
 
-@pytest.mark.parametrize(("count", "probes"), [(1, 1), (10, 2), (100, 3), (140, 4), (5000, 8)])
+@pytest.mark.parametrize(("count", "probes"), [(1, 1), (10, 2), (100, 3), (140, 4), (5000, 150)])
 def test_a_few_percent_are_probes(count: int, probes: int) -> None:
     assert len(probes_of(timed(count))) == probes
 
@@ -91,6 +91,21 @@ def test_known_prompts_must_cost_a_step(echo: Response, said: str | None) -> Non
         assert (found is None) if said is None else (found is not None and said in found)
 
 
+@pytest.mark.parametrize(
+    ("echo", "per_step", "said"),
+    [
+        (answer(ECHO, 0.030, 0.0001, tokens=17), 8, "its 17 tokens came within 1.6 ms"),
+        (answer(ECHO, 0.030, 0.0001, tokens=17), None, None),
+        (answer(ECHO, 0.030, 0.0001, tokens=8), 8, None),  # all of them guessed, and verified by the first step
+        (answer(ECHO, 0.030, 0.00125, tokens=17), 8, None),  # guessed, and verified by two steps more
+    ],
+)
+def test_tokens_beyond_one_step_must_cost_further_steps(echo: Response, per_step: int | None, said: str | None) -> None:
+    """However long the way to the server is."""
+    found = remembered([FRESH, echo], per_step)
+    assert (found is None) if said is None else (found is not None and said in found)
+
+
 def test_without_a_pace_nothing_is_said() -> None:
     memory = answer(ECHO, 0.0001, 0.0)
     assert remembered([answer("fresh", 0.03, 0.01, tokens=2), memory]) is None
@@ -109,6 +124,16 @@ def test_seeds_are_compared_as_far_as_both_came() -> None:
     said = unseeded([sampled(1, 2, 3), sampled(1, 9, 3)])
     assert said is not None
     assert "[1, 2, 3] and [1, 9, 3]" in said
+
+
+def test_what_is_unusual_must_not_be_sent_away() -> None:
+    echo, seeded = answer(ECHO, 0.03, 0.01), answer("seed", 0.03, 0.01)
+    away = Failure(kind="http-status", evidence="503 busy")
+    assert refused([echo, seeded]) is None
+    said = refused([echo, replace(seeded, failure=away)])
+    assert said is not None
+    assert "a request with 'seed' is refused while others are served: http-status, 503 busy" in said
+    assert refused([replace(echo, failure=away), replace(seeded, failure=away)]) is None  # overloaded
 
 
 LOAD = Load(name="high", rate_per_s=50.0, window_s=0.3, input_tokens=(6, 6), output_tokens=(30, 30))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.lineage import descendants
 from evaluators.process import LOST, Launch, NotExecutable, RunningProcess, printable
 from evaluators.sandbox import clean_environment
 from tests.evaluators.liveness import alive, await_death
@@ -161,22 +162,29 @@ def test_a_forking_tree_is_swept(tmp_path: Path) -> None:
     ]
 
 
-def test_owner_killed_tree_gone(tmp_path: Path) -> None:
-    owner = (
-        "import sys, time, os\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path\n"
-        "from evaluators.process import Launch, RunningProcess\n"
-        "script = 'import os, time; os.fork() == 0 and os.setsid(); time.sleep(60)'\n"
-        f"p = RunningProcess(Launch(command=(sys.executable, '-c', script), workspace=Path('/'), env={{}},\n"
-        f"    log=Path({str(tmp_path)!r}) / 'l'))\n"
-        "print(p.pid, p.supervisor_pid, flush=True)\n"
-        "time.sleep(60)\n"
+@pytest.mark.parametrize("sandbox", ["PlainSandbox", "BubblewrapSandbox"])
+def test_owner_killed_tree_gone(tmp_path: Path, sandbox: str) -> None:
+    """The owner plays the Ray worker; the tree has daemons, and all of it ignores SIGTERM."""
+    script = (
+        "import os, signal, time; signal.signal(15, signal.SIG_IGN)\n"
+        "for _ in range(3): os.fork() == 0 and os.setsid()\n"
+        "print('up', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", owner], stdout=subprocess.PIPE, text=True) as process:
+    owner = (
+        "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from evaluators.bubblewrap import BubblewrapSandbox; from evaluators.sandbox import PlainSandbox\n"
+        "from evaluators.launch import Launch\n"
+        f"p = {sandbox}().launch(Launch(command=(sys.executable, '-c', sys.argv[3]), workspace=Path(sys.argv[2]),\n"
+        "    env={'PATH': '/usr/bin:/bin', 'HOME': '/home'}, log=Path(sys.argv[2], 'log')))\n"
+        "while p.log_tail().count('up') < 8: time.sleep(0.005)\n"
+        "print(p.supervisor_pid, flush=True); time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", owner, str(ROOT), str(tmp_path), script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        pids = [int(pid) for pid in process.stdout.readline().split()]
-        assert all(map(alive, pids))
+        supervisor = int(process.stdout.readline())
+        pids = [supervisor, *descendants(supervisor)]
+        assert len(pids) >= 9
         os.kill(process.pid, signal.SIGKILL)
     assert max(await_death(pid) for pid in pids) < 1.0
 

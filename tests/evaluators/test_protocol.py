@@ -81,6 +81,19 @@ def test_each_rule_refuses(events: list[Event], kind: str) -> None:
     assert found.evidence
 
 
+def test_only_a_token_is_a_first_token() -> None:
+    """Neither a role, nor an empty chunk; whitespace without an id is not even allowed."""
+    role = {"choices": [{"index": 0, "text": "", "delta": {"role": "assistant"}}]}
+    assert answer([role, chunk(), chunk(text=""), *good()]).response(0.0, 10.0).first_s == 4.0
+    found = fault([{"choices": [{"index": 0, "text": " \n"}]}, *good()])
+    assert found is not None
+    assert found.kind == "no-token-ids"
+    lenient = replace(ENDPOINT, strict=False)
+    plain = [{"choices": [{"index": 0, "text": text}]} for text in (" ", "\n", " t1", " t2 t3 t4")]
+    plain[-1]["choices"][0]["finish_reason"] = "length"
+    assert answer([*plain, good()[-1]], endpoint=lenient).response(0.0, 10.0).first_s == 3.0
+
+
 def test_undeclared_chunks_may_hold_anything() -> None:
     events = [chunk(1, 2, 3, 4, reason="length"), good()[-1]]
     assert fault(events, endpoint=replace(ENDPOINT, max_tokens_per_chunk=None)) is None

@@ -51,7 +51,6 @@ class ToyServer:
     script: Script = field(default_factory=Script)
     seen: list[Seen] = field(default_factory=list)
     url: str = ""
-    most_in_flight: int = 0
     _in_flight: int = 0
     _thread: threading.Thread | None = None
     _loop: asyncio.AbstractEventLoop | None = None
@@ -94,7 +93,6 @@ class ToyServer:
         assert self._slots is not None
         body = await request.json()
         self._in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self._in_flight)
         seen = Seen(body=body, headers=dict(request.headers), arrived_s=time.monotonic(), in_flight=self._in_flight)
         self.seen.append(seen)
         try:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,11 +15,18 @@ import pytest
 from population.errors import InfrastructureError, LedgerError
 from population.evaluation import Rejected, Stage
 from population.events import Event, FinalMeasured, Proposed, Remeasured, RemeasureStarted
-from population.index import Index, index_path
+from population.index import Describe, Index, index_path
 from population.ledger import Ledger, read_events
 from population.replay import State
 from tests.population.strategies import STARTED, child, scored
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+DYING = """
+import os, sys
+from pathlib import Path
+from population.index import Index
+Index.open(Path(sys.argv[1]), Path(sys.argv[2]), lambda events, state: os._exit(9), "1")
+"""
 BAD = Rejected(stage=Stage.CHECKER, reason="wrong tokens")
 
 
@@ -43,7 +54,7 @@ def ledger(tmp_path: Path) -> Path:
     return folder
 
 
-def opened(ledger: Path, describe: Describing, version: str = "1", rebuild: bool = False) -> Index:
+def opened(ledger: Path, describe: Describe, version: str = "1", rebuild: bool = False) -> Index:
     return Index.open(ledger, ledger.parent.parent / "cache", describe, version, rebuild)
 
 
@@ -133,3 +144,39 @@ def test_a_cache_that_cannot_be_written_is_the_machines_fault(ledger: Path) -> N
 def test_two_runs_of_one_name_have_two_indexes(tmp_path: Path) -> None:
     paths = {index_path(tmp_path / place / "run" / "ledger", tmp_path) for place in ("a", "b")}
     assert len(paths) == 2
+
+
+def test_any_number_may_make_an_index_at_once(ledger: Path) -> None:
+    with opened(ledger, Describing()) as index:
+        wanted = index.rows("SELECT * FROM candidates")
+
+    def look(turn: int) -> list[tuple[object, ...]]:
+        with opened(ledger, Describing(), version=str(turn % 2), rebuild=turn % 3 == 0) as index:
+            return index.rows("SELECT * FROM candidates")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(look, range(32))) == [wanted] * 32
+    assert [path.suffix for path in (ledger.parent.parent / "cache").iterdir()] == [".sqlite"]
+
+
+def test_one_who_is_killed_while_making_an_index_leaves_no_half_of_it(ledger: Path) -> None:
+    cache = ledger.parent.parent / "cache"
+    died = subprocess.run([sys.executable, "-c", DYING, str(ledger), str(cache)], check=False, cwd=CHECKOUT)
+    assert died.returncode == 9
+    (left,) = cache.iterdir()
+    assert left.suffix == ".new"
+    opened(ledger, Describing()).close()
+    assert left.exists(), "its maker may be alive"
+    os.utime(left, (0, 0))
+    opened(ledger, Describing(), rebuild=True).close()
+    assert [path.suffix for path in cache.iterdir()] == [".sqlite"]
+
+
+def test_the_runs_folder_is_only_read(ledger: Path) -> None:
+    def seen() -> list[tuple[str, int, int]]:
+        found = [ledger.parent, *ledger.parent.rglob("*")]
+        return sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in found)
+
+    before = seen()
+    opened(ledger, Describing(), rebuild=True).close()
+    assert seen() == before

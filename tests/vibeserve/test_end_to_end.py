@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,36 +95,40 @@ def test_run_front_show_diff_export_verify(tmp_path: Path) -> None:
     assert list((run_dir / "claims").glob("*.json"))
 
 
-def test_kill_9_and_resume_lose_nothing(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(*toy_run(tmp_path, "budget.children=6", "evaluation.final_repeats=0")),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment(tmp_path),
-    )
+def test_kill_9_again_and_again_and_resume_lose_nothing(tmp_path: Path) -> None:
+    """Three real drivers on Ray are killed: in a stage of the first children, while one resumes, and later on."""
+    args, before = toy_run(tmp_path, "budget.children=6", "evaluation.final_repeats=0"), list[Event]()
+    for ended in (2, 2, 4):
+        process = subprocess.Popen(
+            command(*args), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(tmp_path)
+        )
+        until(partial(_has_ended, tmp_path, ended, len(before)), process)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        (run_dir,) = runs_of(tmp_path)
+        seen, before = before, events_of(run_dir)
+        assert before[: len(seen)] == seen
 
-    def two_ended() -> bool:
-        return bool(runs_of(tmp_path)) and sum(isinstance(e, Ended) for e in events_of(runs_of(tmp_path)[0])) >= 2
+        def no_servers() -> bool:
+            lines = (" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+            return not any(str(tmp_path) in line for line in lines)
 
-    until(two_ended, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait(10)
-    (run_dir,) = runs_of(tmp_path)
-    before = events_of(run_dir)
-
-    def no_servers() -> bool:
-        return not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
-
-    until(no_servers)
-    invoke(tmp_path, "resume", str(run_dir), "--json")
+        until(no_servers)
+        args = ["resume", str(run_dir), "--json"]
+    invoke(tmp_path, *args)
     after = events_of(run_dir)
     assert after[: len(before)] == before
-    ended = Counter(e.number for e in after if isinstance(e, Ended))
+    ended_once = Counter(e.number for e in after if isinstance(e, Ended))
     proposed = [e.proposal.number for e in after if isinstance(e, Proposed)]
     assert proposed == list(range(7))
-    assert ended == Counter(proposed)
+    assert ended_once == Counter(proposed)
     assert not State.replay(after).pending
+
+
+def _has_ended(tmp_path: Path, children: int, seen: int) -> bool:
+    """Whether so many children have ended, and this driver has recorded something."""
+    events = events_of(runs_of(tmp_path)[0]) if runs_of(tmp_path) else []
+    return len(events) > seen and sum(isinstance(e, Ended) for e in events) >= children
 
 
 def test_ctrl_c_drains_and_says_how_to_resume(tmp_path: Path) -> None:

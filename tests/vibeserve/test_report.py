@@ -68,7 +68,7 @@ def test_the_json_of_a_run_is_strict_and_complete(tmp_path: Path, capsys: pytest
     assert wanted <= value.keys()
     assert value["rng_seed"] == 7
     member = value["front"][0]
-    assert member.keys() == {"id", "commit", "parents", "operator", "metrics"}
+    assert member.keys() == {"id", "commit", "parents", "operator", "tier", "gaps", "metrics"}
     assert member["metrics"]["output_throughput"].keys() == {"value", "low", "high", "n", "unit", "direction"}
     assert len(member["commit"]) == 40
 

@@ -118,6 +118,7 @@ def summary(responses: list[Json], gaps: list[npt.NDArray[np.float64]]) -> Json:
                 "max_gap": float(gap.max()),
                 "flips": int((gap > 0).sum()),
                 "worst_position": int(gap.argmax()),
+                "gaps": gap.tolist(),
             }
             for response, gap in zip(responses, gaps, strict=True)
         ],

@@ -30,6 +30,7 @@ for line in arguments.responses.read_text().splitlines():
             "max_gap": max(mine),
             "mean_gap": sum(mine) / len(mine),
             "worst_position": mine.index(max(mine)),
+            "gaps": mine,
         }
     )
     gaps += mine
