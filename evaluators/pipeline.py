@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from evaluators.artifacts import default_cache
 from evaluators.audit import audit, sample_responses
-from evaluators.benchmark import NOISE_RETRIES, Measurement, Plan, measure
-from evaluators.command import TrustedCommand
+from evaluators.benchmark import NOISE_RETRIES, Measurement, measure
 from evaluators.evaluator import EvaluationTask, Lease
 from evaluators.isolation import choose
 from evaluators.judge import accuracy_check, smoke_check, static_check
-from evaluators.load.endpoint import Endpoint
 from evaluators.load.record import Response
-from evaluators.load.session import ClientOptions, LoadSession
-from evaluators.load.workload import Load
+from evaluators.load.session import LoadSession
 from evaluators.own_benchmark import OwnBenchmark, measure_with
 from evaluators.pod import Pod
 from evaluators.preparation import Prepared, prepare
@@ -29,14 +25,13 @@ from evaluators.probes import Probing
 from evaluators.process import tail
 from evaluators.profiler import profile
 from evaluators.repeat import protocol_fault
-from evaluators.sandbox import Sandbox, clean_environment
-from evaluators.server import ServerCommand, ServerUnderTest
-from evaluators.target import Target
+from evaluators.sandbox import Sandbox
+from evaluators.server import ServerUnderTest
+from evaluators.site import Site
 from population.errors import InfrastructureError
 from population.evaluation import Evaluation, Rejected, Scored, Stage
 
 _PROFILE_S = 1.0
-_AUDIT_CONCURRENCY = 4
 
 
 class LocalEvaluator:
@@ -71,7 +66,7 @@ class LocalEvaluator:
             if task.target not in self._targets:
                 self._targets[task.target] = prepare(task.target, self._cache, lease.cpus)
             ready = self._targets[task.target]
-            site = _Site(
+            site = Site(
                 task=task, lease=lease, target=ready.target, artifacts=ready.artifacts, vocab=ready.vocab,
                 best=ready.best, sandbox=sandbox,
                 scratch=lease.scratch, noise_retries=self._noise_retries,
@@ -83,89 +78,10 @@ class LocalEvaluator:
         return replace(evaluation, stage_s=clock.seconds(), tier=sandbox.tier, gaps=sandbox.gaps)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Site:
-    """Everything that one evaluation needs to know."""
-
-    task: EvaluationTask
-    lease: Lease
-    target: Target
-    artifacts: Path
-    vocab: tuple[str, ...]
-    best: Mapping[str, float]
-    sandbox: Sandbox
-    scratch: Path
-    noise_retries: int
-    output: Path
-    home: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "home", self.scratch / "home")
-        self.output.mkdir(parents=True, exist_ok=True)
-        (self.output / "requests.jsonl").unlink(missing_ok=True)  # the client appends
-
-    @property
-    def client_cpus(self) -> tuple[int, ...]:
-        return self.lease.cpus[-1:]
-
-    def server(self, pod: Pod | None) -> ServerUnderTest:
-        """The candidate's server, pinned to all CPUs but the client's, where there are two or more."""
-        table = self.target.server
-        command = ServerCommand(
-            table=table,
-            workspace=self.task.workspace,
-            log=self.output / "server.log",
-            env=clean_environment(self.home, self.lease.gpus, table.env),
-            placeholders={"python": sys.executable, "artifacts": str(self.artifacts)},
-            cpus=self.lease.cpus[:-1] or self.lease.cpus,
-            gpus=self.lease.gpus,
-            readable=(self.artifacts,),
-        )
-        return ServerUnderTest(command, self.sandbox, pod=pod)
-
-    def trusted(self, table: str, command: tuple[str, ...], timeout_s: float, pod: Pod | None) -> TrustedCommand:
-        """A command of the target, for one of its tables; where there is a pod, the tree is not there for it."""
-        return TrustedCommand(
-            table=table,
-            command=command,
-            folder=self.target.folder,
-            timeout_s=timeout_s,
-            log=self.output / f"{table}.log",
-            home=self.scratch / "trusted",
-            cpus=self.lease.cpus,
-            gpus=self.lease.gpus,
-            pod=pod,
-            hidden=() if pod is None else (self.task.workspace,),
-        )
-
-    def endpoint(self, url: str) -> Endpoint:
-        """How our client addresses the server."""
-        model, most = self.target.model.name, self.target.server.max_tokens_per_chunk
-        return Endpoint(
-            url=url, model=model, prompt_ids=self.target.prompt_ids, vocab=self.vocab, max_tokens_per_chunk=most
-        )
-
-    def plan(self) -> Plan:
-        """What to measure."""
-        return Plan(
-            objectives=self.target.objectives,
-            repeats=self.task.repeats or self.target.benchmark.repeats,
-            warmup_requests=self.target.benchmark.warmup_requests,
-            warmup_tokens=self.target.benchmark.warmup_tokens,
-            trace_seed=self.task.trace_seed,
-            content_seed=self.task.content_seed,
-            bar=self.task.bar,
-            cpus=self.lease.cpus,
-            gpus=self.lease.gpus,
-            noise_retries=self.noise_retries,
-            best=self.best,
-        )
-
-
 class _Evaluation:
     """The stages of one evaluation; each returns a rejection, or None to go on."""
 
-    def __init__(self, site: _Site, clock: _Clock) -> None:
+    def __init__(self, site: Site, clock: _Clock) -> None:
         self._site = site
         self._clock = clock
         self._hints: dict[str, float | str] = {}
@@ -211,12 +127,8 @@ class _Evaluation:
         site, clock = self._site, self._clock
         clock.enter(Stage.BENCHMARK)
         with ExitStack() as stack:
-            loads = self._loads()
-            options = ClientOptions(
-                cpus=site.client_cpus, log=site.output / "requests.jsonl", pod=self._pod,
-                warmup_timeout_s=_warmup_timeout_s(loads),
-            )  # fmt: skip
-            session = stack.enter_context(LoadSession(site.endpoint(server.url), loads, options))
+            client = LoadSession(site.endpoint(server.url), site.loads(), site.client(self._pod))
+            session = stack.enter_context(client)
             measured = self._measure(server, session)
             if not isinstance(measured, Rejected) and site.task.profile:
                 clock.enter(Stage.PROFILE)
@@ -226,17 +138,7 @@ class _Evaluation:
     def _check(self, server: ServerUnderTest) -> Rejected | None:
         accuracy = self._site.target.accuracy
         command = self._site.trusted("accuracy", accuracy.command, accuracy.timeout_s, self._pod)
-        return accuracy_check(server, command, self._words(server.url, "accuracy.json"))
-
-    def _loads(self) -> tuple[Load, ...]:
-        """The target's loads; beside a benchmark of the target's own, one that collects answers for the audit."""
-        target = self._site.target
-        if target.loads or target.audit is None:
-            return target.loads
-        audit_load = Load(
-            name="audit", kind="closed", concurrency=_AUDIT_CONCURRENCY, num_requests=target.audit.responses
-        )
-        return (replace(audit_load, input_tokens=(16, 48), output_tokens=(32, 32)),)
+        return accuracy_check(server, command, self._site.words(server.url, "accuracy.json"))
 
     def _measure(self, server: ServerUnderTest, session: LoadSession) -> Measurement | Rejected:
         site, table = self._site, self._site.target.benchmark
@@ -245,7 +147,7 @@ class _Evaluation:
         else:
             own = OwnBenchmark(
                 command=site.trusted("benchmark", table.command, table.timeout_s, self._pod),
-                words=self._words(server.url, "target_benchmark.json"),
+                words=self._site.words(server.url, "target_benchmark.json"),
                 output=site.output / "target_benchmark.json",
             )
             measured = measure_with(server, own, site.plan())
@@ -258,7 +160,7 @@ class _Evaluation:
 
     def _answers(self, session: LoadSession) -> tuple[Response, ...] | Rejected:
         """Beside a benchmark of the target's own: answers to our load, and some of its prompts asked again."""
-        load, task = self._loads()[0], self._site.task
+        load, task = self._site.loads()[0], self._site.task
         result = session.run(load, task.trace_seed, task.content_seed)
         if (fault := protocol_fault(result.responses, "the audit's load")) is not None:
             return fault
@@ -267,7 +169,7 @@ class _Evaluation:
 
     def _profile(self, server: ServerUnderTest, session: LoadSession) -> None:
         """The busiest load once more, under the profiler; its numbers count for nothing."""
-        loads = self._loads()
+        loads = self._site.loads()
         if not loads:
             return
         load = max(loads, key=lambda item: (item.kind == "closed", item.rate_per_s or 0.0))
@@ -300,20 +202,10 @@ class _Evaluation:
         assert table is not None
         sample = sample_responses(responses, table.responses, site.task.content_seed)
         command = site.trusted("audit", table.command, table.timeout_s, self._pod)
-        verdict = audit(sample, table, command, self._words("", "audit.json"))
+        verdict = audit(sample, table, command, self._site.words("", "audit.json"))
         if isinstance(verdict, Rejected) and not verdict.evidence:
             return replace(verdict, evidence=tail(site.output / "server.log"))
         return verdict
-
-    def _words(self, url: str, output: str) -> dict[str, str]:
-        """Placeholders of the target's own commands."""
-        site = self._site
-        return {
-            "url": url,
-            "artifacts": str(site.artifacts),
-            "responses": str(site.output / "responses.jsonl"),
-            "output": str(site.output / output),
-        }
 
 
 class _Clock:
@@ -343,12 +235,6 @@ class _Clock:
                 self._seconds.get(self._stage.value, 0.0) + now_s - self._since_s, 4
             )
         self._since_s = now_s
-
-
-def _warmup_timeout_s(loads: Sequence[Load]) -> float:
-    """In proportion to the windows: a server that needs longer for one answer has nothing to show in them either."""
-    longest_s = max((load.window_s or 2.5 for load in loads), default=2.5)
-    return min(10.0, max(2.0, 4 * longest_s))
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -1,0 +1,130 @@
+"""Decides what surrounds one evaluation: its server, its client, the target's commands, and where all of it is written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from evaluators.benchmark import Plan
+from evaluators.command import TrustedCommand
+from evaluators.evaluator import EvaluationTask, Lease
+from evaluators.load.endpoint import Endpoint
+from evaluators.load.session import ClientOptions
+from evaluators.load.workload import Load
+from evaluators.pod import Pod
+from evaluators.sandbox import Sandbox, clean_environment
+from evaluators.server import ServerCommand, ServerUnderTest
+from evaluators.target import Target
+
+_AUDIT_CONCURRENCY = 4
+_DEFAULT_WINDOW_S = 2.5
+_WARMUP_WINDOWS, _LEAST_WARMUP_S, _LONGEST_WARMUP_S = 4, 2.0, 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Everything that one evaluation needs to know."""
+
+    task: EvaluationTask
+    lease: Lease
+    target: Target
+    artifacts: Path
+    vocab: tuple[str, ...]
+    best: Mapping[str, float]
+    sandbox: Sandbox
+    scratch: Path
+    noise_retries: int
+    output: Path
+    home: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "home", self.scratch / "home")
+        self.output.mkdir(parents=True, exist_ok=True)
+        (self.output / "requests.jsonl").unlink(missing_ok=True)  # the client appends
+
+    def server(self, pod: Pod | None) -> ServerUnderTest:
+        """The candidate's server, pinned to all CPUs but the client's, where there are two or more."""
+        table = self.target.server
+        command = ServerCommand(
+            table=table,
+            workspace=self.task.workspace,
+            log=self.output / "server.log",
+            env=clean_environment(self.home, self.lease.gpus, table.env),
+            placeholders={"python": sys.executable, "artifacts": str(self.artifacts)},
+            cpus=self.lease.cpus[:-1] or self.lease.cpus,
+            gpus=self.lease.gpus,
+            readable=(self.artifacts,),
+        )
+        return ServerUnderTest(command, self.sandbox, pod=pod)
+
+    def trusted(self, table: str, command: tuple[str, ...], timeout_s: float, pod: Pod | None) -> TrustedCommand:
+        """A command of the target, for one of its tables; where there is a pod, the tree is not there for it."""
+        return TrustedCommand(
+            table=table,
+            command=command,
+            folder=self.target.folder,
+            timeout_s=timeout_s,
+            log=self.output / f"{table}.log",
+            home=self.scratch / "trusted",
+            cpus=self.lease.cpus,
+            gpus=self.lease.gpus,
+            pod=pod,
+            hidden=() if pod is None else (self.task.workspace,),
+        )
+
+    def endpoint(self, url: str) -> Endpoint:
+        """How our client addresses the server."""
+        model, most = self.target.model.name, self.target.server.max_tokens_per_chunk
+        return Endpoint(
+            url=url, model=model, prompt_ids=self.target.prompt_ids, vocab=self.vocab, max_tokens_per_chunk=most
+        )
+
+    def plan(self) -> Plan:
+        """What to measure."""
+        return Plan(
+            objectives=self.target.objectives,
+            repeats=self.task.repeats or self.target.benchmark.repeats,
+            warmup_requests=self.target.benchmark.warmup_requests,
+            warmup_tokens=self.target.benchmark.warmup_tokens,
+            trace_seed=self.task.trace_seed,
+            content_seed=self.task.content_seed,
+            bar=self.task.bar,
+            cpus=self.lease.cpus,
+            gpus=self.lease.gpus,
+            noise_retries=self.noise_retries,
+            best=self.best,
+        )
+
+    def loads(self) -> tuple[Load, ...]:
+        """The target's loads; beside a benchmark of the target's own, one that collects answers for the audit."""
+        target = self.target
+        if target.loads or target.audit is None:
+            return target.loads
+        audit_load = Load(
+            name="audit", kind="closed", concurrency=_AUDIT_CONCURRENCY, num_requests=target.audit.responses
+        )
+        return (replace(audit_load, input_tokens=(16, 48), output_tokens=(32, 32)),)
+
+    def client(self, pod: Pod | None) -> ClientOptions:
+        """Where our client runs; it waits for warm-up in proportion to the windows.
+
+        A server that needs longer for one answer has nothing to show in them either.
+        """
+        longest_s = max((load.window_s or _DEFAULT_WINDOW_S for load in self.loads()), default=_DEFAULT_WINDOW_S)
+        return ClientOptions(
+            cpus=self.lease.cpus[-1:],
+            log=self.output / "requests.jsonl",
+            pod=pod,
+            warmup_timeout_s=min(_LONGEST_WARMUP_S, max(_LEAST_WARMUP_S, _WARMUP_WINDOWS * longest_s)),
+        )
+
+    def words(self, url: str, output: str) -> dict[str, str]:
+        """Placeholders of the target's own commands."""
+        return {
+            "url": url,
+            "artifacts": str(self.artifacts),
+            "responses": str(self.output / "responses.jsonl"),
+            "output": str(self.output / output),
+        }
