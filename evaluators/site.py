@@ -1,4 +1,4 @@
-"""Decides what surrounds one evaluation: its server, its client, the target's commands, and where all of it is written."""
+"""Decides what surrounds one evaluation: server, client, the target's commands, and where all of it is written."""
 
 from __future__ import annotations
 
