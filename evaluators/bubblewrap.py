@@ -114,6 +114,7 @@ class BubblewrapSandbox:
         rlimits = dict(launch.limits)
         if uid is not None:  # a user of our own counts for everything they run elsewhere, too
             rlimits["RLIMIT_NPROC"] = limits.pids
+        watch = watched(controllers, limits)
         try:
             groups = make_groups(controllers, limits)
         except OSError as error:
@@ -121,7 +122,9 @@ class BubblewrapSandbox:
         enclosure = Enclosure(
             files={
                 _OPTIONS_FD: "".join(f"{option}\0" for option in options).encode(),
-                _SECCOMP_FD: seccomp.program(pinned=pinned_by_affinity(controllers, limits)),
+                _SECCOMP_FD: seccomp.program(
+                    pinned=pinned_by_affinity(controllers, limits), segments="memory_bytes" not in watch
+                ),
                 **view.files,
             },
             status_fd=_STATUS_FD,
@@ -129,7 +132,7 @@ class BubblewrapSandbox:
             stages=tuple(view.stages),
             uid=uid,
             groups=groups,
-            watch=watched(controllers, limits),
+            watch=watch,
         )
         return enclosure, rlimits
 

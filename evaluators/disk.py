@@ -1,5 +1,8 @@
 """Decides how much of a disk a process tree takes: its folders, and files of theirs that have no name any more.
 
+What it does not see: nameless files that are only mapped, or on their way through a socket; files of which every name
+was moved out of the folders, where that is possible at all. Sparse files count with the blocks that they have.
+
 Standard library only: the supervisor runs it without site-packages.
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 _BLOCK_BYTES = 512
 
@@ -16,7 +19,7 @@ _BLOCK_BYTES = 512
 def disk_above(folders: Iterable[str], pids: Iterable[int], limit_bytes: int) -> bool:
     """Whether `folders`, and nameless files on their disks that `pids` hold open, take more than `limit_bytes`."""
     tops = list(folders)
-    return sum(_named(tops)) + sum(_nameless(pids, _devices(tops))) > limit_bytes
+    return sum(_named(tops)) + sum(nameless(pids, _devices(tops))) > limit_bytes
 
 
 def _named(folders: list[str]) -> Iterator[int]:
@@ -32,7 +35,8 @@ def _named(folders: list[str]) -> Iterator[int]:
                         yield info.st_blocks * _BLOCK_BYTES
 
 
-def _nameless(pids: Iterable[int], devices: set[int]) -> Iterator[int]:
+def nameless(pids: Iterable[int], devices: Container[int]) -> Iterator[int]:
+    """Bytes of each file on `devices` that has no name any more and is held open."""
     seen: set[tuple[int, int]] = set()
     for pid in pids:
         for number in _descriptors(pid):

@@ -29,7 +29,8 @@ _PERIOD_US = 100_000
 _PREFIX = "vibeserve-"
 
 _WITHOUT: Mapping[str, str] = {
-    "memory": "memory: no writable control group; a watchdog ends a tree some 50 ms after it passed its limit",
+    "memory": "memory: no writable control group; a watchdog ends a tree some 50 ms after it passed its limit, "
+    "temporary folders not counted",
     "pids": "processes: no writable control group; rlimits and a watchdog that counts about every 50 ms",
 }
 
@@ -73,8 +74,9 @@ def limits_of(given: Limits | None, cpus: tuple[int, ...], gpus: tuple[str, ...]
     return limits_for(cpus, gpus) if given is None else replace(given, cpus=cpus)
 
 
+@cache
 def memory_of_machine_bytes() -> int:
-    """Installed memory, or less where a control group gives us less."""
+    """Installed memory, or less where a control group gives us less; asked once per process."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder in ("/sys/fs/cgroup", *(str(each.parent) for each in _candidates() if each.resource == "memory")):
         for name in ("memory.max", "memory.limit_in_bytes"):

@@ -1,4 +1,4 @@
-"""Decides which processes descend from this one, what they hold, and who among them gets a signal.
+"""Decides which processes descend from this one, and who among them gets a signal.
 
 Standard library only: the supervisor runs it without site-packages.
 """
@@ -9,8 +9,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable, Iterator
-
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def descendants(root: int | None = None) -> list[int]:
@@ -48,17 +46,6 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def memory_above(pids: Iterable[int], limit_bytes: int) -> bool:
-    """Whether these processes hold more than `limit_bytes`; pages that they share count once.
-
-    The exact answer is slow, so it is asked only when private pages alone suggest it.
-    """
-    listed = list(pids)
-    if sum(_private_bytes(pid) for pid in listed) <= limit_bytes:
-        return False
-    return sum(_proportional_bytes(pid) for pid in listed) > limit_bytes
-
-
 def threads(pids: Iterable[int]) -> int:
     """Threads of all these processes, which is what a limit on pids counts."""
     return sum(1 for pid in pids for _ in _tasks(pid))
@@ -67,18 +54,3 @@ def threads(pids: Iterable[int]) -> int:
 def _tasks(pid: int) -> Iterator[str]:
     with contextlib.suppress(OSError):
         yield from os.listdir(f"/proc/{pid}/task")
-
-
-def _private_bytes(pid: int) -> int:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/statm", "rb") as file:
-        _, resident, shared, *_ = file.read().split()
-        return (int(resident) - int(shared)) * _PAGE_BYTES
-    return 0
-
-
-def _proportional_bytes(pid: int) -> int:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-        for line in file:
-            if line.startswith(b"Pss:"):
-                return int(line.split()[1]) * 1024
-    return _private_bytes(pid)

@@ -4,6 +4,7 @@ A probe is a timed request like any other; which ones are probes the secret deci
 or time of arrival can give them away. All of their answers are audited. After the loads they are asked again, alone and
 in a crowd in another order, and what comes is audited, too: a server need not repeat its tokens, but each time they
 must be as good as the reference demands. What it must not do is answer a prompt that it knows without computing it.
+Whoever repeats from memory at half of its honest pace is not seen, and gains nothing: no timed prompt comes twice.
 With them come requests with a `stop` string, and pairs with a `seed`.
 """
 
@@ -27,9 +28,12 @@ IN_CROWD = 2
 ENOUGH_TOKENS = 4
 """Then the client hangs up: the requests have the shape of timed ones, and cost little."""
 WINDOW_SHARE, WINDOW_S = 0.08, (0.5, 5.0)
-"""Of the loads' time, for the crowd; half of it for the prompts that are asked alone."""
+"""Of the loads' time, for the crowd; half of it for a known prompt and a fresh one, asked alone."""
+LEAD, MOST_PAIRS = 3, 12
+"""Pairs are asked until so many more show memory than computing, or the other way round, and no more than `MOST_PAIRS`:
+on a busy machine one pair in ten misleads, for a stalled server looks slow, and a stalled client makes it look fast."""
 ATTEMPTS = 3
-"""A suspicion must come up so often in a row: a stalled client or a near-tie can cause it once."""
+"""What a crowd shows must show so often in a row: a near-tie can cause it once."""
 FIRST_TOKEN_STEPS = 0.5
 """Whatever is cached, the first token of a known prompt needs one step of the model, which is about what a token of a
 fresh answer takes; earlier than half of that nothing was computed."""
@@ -73,29 +77,47 @@ class Probing:
         complete = [r for r in probes if r.completed] or [r for r in marked if r.purpose == "timed" and r.completed]
         window_s = min(max(timed_s * WINDOW_SHARE, WINDOW_S[0]), WINDOW_S[1])
         echoes: list[Response] = []
-        suspicion: str | None = None
-        for attempt in range(ATTEMPTS if probes else 0):
-            rng = random.Random(f"echoes/{self.seed}/{attempt}")
-            rng.shuffle(probes)
-            known = rng.choice(complete or probes)
-            alone = self.session.ask(self._alone(known, attempt, rng), window_s / 2, in_turn=True)
-            crowd = self.session.ask(self._crowd(probes, attempt, rng), window_s, in_turn=False)
-            if (fault := protocol_fault([*alone, *crowd], "prompts that were asked again")) is not None:
-                return fault
-            echoes += [r for r in (*alone, *crowd) if r.purpose == ECHO]
-            suspicion = (
-                remembered(alone, self.session.endpoint.max_tokens_per_chunk) or refused(crowd) or unseeded(crowd)
-            )
-            if suspicion is None:
-                break
-        if suspicion is not None:
-            return Rejected(stage=Stage.BENCHMARK, reason=f"{suspicion} ({ATTEMPTS} times in a row)")
+        for ask, pool in ((self._ask_alone, complete or probes), (self._ask_crowd, probes)) if probes else ():
+            found = ask(pool, window_s, echoes)
+            if found is not None:
+                return found
         return (*marked, *echoes)
 
-    def _alone(self, probe: Response, attempt: int, rng: random.Random) -> list[Request]:
+    def _ask_alone(self, known: Sequence[Response], window_s: float, echoes: list[Response]) -> Rejected | None:
+        """A rejection if most of the pairs show memory; the answers to known prompts are added to `echoes`."""
+        lead, said = 0, ""
+        for number in range(MOST_PAIRS):
+            rng = random.Random(f"alone/{self.seed}/{number}")
+            pair = self.session.ask(self._alone(rng.choice(known), number, rng), window_s / 2, in_turn=True)
+            if (fault := _fault(pair)) is not None:
+                return fault
+            echoes += [r for r in pair if r.purpose == ECHO]
+            suspicion = remembered(pair, self.session.endpoint.max_tokens_per_chunk)
+            lead, said = lead + (1 if suspicion else -1), suspicion or said
+            if lead == LEAD:
+                return Rejected(stage=Stage.BENCHMARK, reason=f"{said} (and most of {number + 1} pairs are like that)")
+            if lead == -LEAD:
+                break
+        return None
+
+    def _ask_crowd(self, probes: Sequence[Response], window_s: float, echoes: list[Response]) -> Rejected | None:
+        """A rejection if the crowd shows each time what it must not; the answers to probes are added to `echoes`."""
+        suspicion: str | None = None
+        for attempt in range(ATTEMPTS):
+            rng = random.Random(f"crowd/{self.seed}/{attempt}")
+            shuffled = rng.sample(probes, k=len(probes))
+            crowd = self.session.ask(self._crowd(shuffled, attempt, rng), window_s, in_turn=False)
+            if (fault := _fault(crowd)) is not None:
+                return fault
+            echoes += [r for r in crowd if r.purpose == ECHO]
+            if (suspicion := refused(crowd) or unseeded(crowd)) is None:
+                return None
+        return Rejected(stage=Stage.BENCHMARK, reason=f"{suspicion} ({ATTEMPTS} times in a row)")
+
+    def _alone(self, probe: Response, number: int, rng: random.Random) -> list[Request]:
         """A fresh prompt of the same shape, and the probe, in either order."""
         enough = max(ENOUGH_TOKENS, 2 * (self.session.endpoint.max_tokens_per_chunk or 0) + 1)
-        echo = replace(_echo(probe, f"alone{attempt}"), enough_tokens=enough)
+        echo = replace(_echo(probe, f"alone{number}"), enough_tokens=enough)
         pair = [replace(echo, id=f"{echo.id}~fresh", prompt_ids=self._fresh(probe, rng), purpose="fresh"), echo]
         rng.shuffle(pair)
         return pair
@@ -126,8 +148,8 @@ def remembered(alone: Sequence[Response], per_step: int | None = None) -> str | 
 
     `per_step`: how many tokens a step may bring; None: any number.
     """
-    echo = next((r for r in alone if r.purpose == ECHO and r.first_s is not None), None)
-    fresh = next((r for r in alone if r.purpose == "fresh" and r.first_s is not None), None)
+    echo = next((r for r in alone if r.purpose == ECHO and r.tokens and r.first_s is not None), None)
+    fresh = next((r for r in alone if r.purpose == "fresh" and r.tokens and r.first_s is not None), None)
     if echo is None or fresh is None or (pace_s := _pace_s(fresh)) is None:
         return None
     first_s, fresh_first_s = ((r.first_s or 0.0) - r.sent_s for r in (echo, fresh))
@@ -166,6 +188,10 @@ def unseeded(crowd: Sequence[Response]) -> str | None:
     if first[:known] == second[:known]:
         return None
     return f"'seed' is ignored: the same sampled request with the same seed gave {first[:known]} and {second[:known]}"
+
+
+def _fault(answers: Sequence[Response]) -> Rejected | None:
+    return protocol_fault(answers, "prompts that were asked again")
 
 
 def _echo(probe: Response, context: str) -> Request:

@@ -11,6 +11,7 @@ from evaluators.noise import CpuWindow
 from evaluators.process import printable
 from evaluators.roofline import impossible
 from evaluators.strict_json import Malformed, check_metric
+from population.errors import InfrastructureError
 from population.evaluation import Rejected, Stage
 
 HONEST_FAILURES = frozenset({"timeout", "connection-lost", "connection-failed", "http-status"})
@@ -38,7 +39,11 @@ class Repeat:
 
 
 def readings(repeat: Repeat, best: Mapping[str, float]) -> dict[str, float] | Rejected:
-    """The metrics of one repeat by name, or why they are none; `best`: what no server can beat."""
+    """The metrics of one repeat by name, or why they are none; `best`: what no server can beat.
+
+    Raises:
+        InfrastructureError: no token came while others used the lease: nobody knows whose fault that was.
+    """
     values: dict[str, float] = {}
     alone = len(repeat.results) == 1
     tokens = 0.0
@@ -47,8 +52,14 @@ def readings(repeat: Repeat, best: Mapping[str, float]) -> dict[str, float] | Re
         if (fault := protocol_fault(result.responses, f"load '{name}'")) is not None:
             return fault
         if not result.metrics.get("total_output_tokens"):
-            window_s = result.load.window_s or 0
-            return rejection(f"load '{name}' got no verified token in its window of {window_s:g} s", result.errors)
+            silence = f"load '{name}' got no verified token in its window of {result.load.window_s or 0:g} s"
+            if repeat.noisy:
+                raise InfrastructureError(
+                    f"{silence} while others used {repeat.window.foreign_share:.1f} of its CPUs"
+                    f"{' and ' + ', '.join(repeat.foreign_gpu) + ' its GPUs' if repeat.foreign_gpu else ''}; "
+                    "give this machine's evaluations to themselves, or longer windows"
+                )
+            return rejection(silence, result.errors)
         tokens += result.metrics["total_output_tokens"]
         try:
             for metric, value in result.metrics.items():

@@ -10,13 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
-_ALLOW, _ERROR, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
+from evaluators.bpf import (
+    allow,
+    case,
+    fail,
+    kill,
+    load_architecture,
+    load_argument,
+    load_number,
+    unless,
+    when,
+    when_any_bit,
+    when_at_least,
+)
+
 _X32 = 0x40000000
 _NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET; CLONE_NEWTIME exists for clone3 and unshare only."""
@@ -26,6 +36,7 @@ FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, getattr(socket, "AF
 TRACING = ("ptrace", "perf_event_open")
 """What a profiler needs."""
 _AFFINITY = {"sched_setaffinity": (203, 122)}
+_SEGMENTS = {"shmget": (29, 194)}
 
 _REFUSED = {
     # name: (x86_64, aarch64); -1 where the architecture has no such call
@@ -67,13 +78,14 @@ def supported(machine: str | None = None) -> bool:
     return (machine or os.uname().machine) in _ARCHITECTURES
 
 
-def program(machine: str | None = None, *, tracing: bool = False, pinned: bool = False) -> bytes:
+def program(machine: str | None = None, *, tracing: bool = False, pinned: bool = False, segments: bool = True) -> bytes:
     """The filter as an array of `struct sock_filter`, as bubblewrap and prctl take it.
 
     Args:
         machine: `os.uname().machine`.
         tracing: for a profiler.
         pinned: CPU affinity stays as it is, because nothing else keeps the command on its CPUs.
+        segments: whether it may have System V shared memory, which only a control group counts.
 
     Raises:
         ValueError: an architecture without a program; ask `supported` first.
@@ -85,68 +97,32 @@ def program(machine: str | None = None, *, tracing: bool = False, pinned: bool =
         )
     here = _ARCHITECTURES[name]
     allowed = TRACING if tracing else ()
-    rows = {**_REFUSED, **(_AFFINITY if pinned else {})}
+    rows = {**_REFUSED, **(_AFFINITY if pinned else {}), **({} if segments else _SEGMENTS)}
     refused = [row[here.column] for call, row in rows.items() if call not in allowed and row[here.column] >= 0]
     return b"".join([
         *_check_architecture(here),
         *_check_arguments(here),
-        *(part for number in refused for part in _when_equal(number, _fail(errno.EPERM))),
+        *(when(number, fail(errno.EPERM)) for number in refused),
         # clone3 hides its flags behind a pointer; told that it does not exist, libc uses clone.
-        *_when_equal(here.clone3, _fail(errno.ENOSYS)),
-        _return(_ALLOW),
+        when(here.clone3, fail(errno.ENOSYS)),
+        allow(),
     ])  # fmt: skip
 
 
-def calls(program_bytes: bytes) -> list[tuple[int, int, int, int]]:
-    """(code, jump if true, jump if false, operand) of each instruction, for whoever inspects or interprets one."""
-    return list(struct.iter_unpack("=HBBI", program_bytes))
-
-
 def _check_architecture(here: _Architecture) -> Iterator[bytes]:
-    yield _load(_ARCHITECTURE)
-    yield _instruction(_EQUAL, here.audit, 1, 0)
-    yield _return(_KILL_PROCESS)
-    yield _load(_NUMBER)
+    yield load_architecture()
+    yield unless(here.audit, kill())
+    yield load_number()
     if here.column == 0:  # the x32 calls are x86_64's with another number
-        yield _instruction(_AT_LEAST, _X32, 0, 1)
-        yield _fail(errno.ENOSYS)
+        yield when_at_least(_X32, fail(errno.ENOSYS))
 
 
 def _check_arguments(here: _Architecture) -> Iterator[bytes]:
-    """Flags, requests and families are 32 bits for the kernel, too: their upper halves hide nothing."""
-    body = [_load(_ARGUMENTS), _instruction(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _fail(errno.EPERM), _return(_ALLOW)]
-    yield from _block(here.clone, body)
-    body = [_load(_ARGUMENTS + 8)]
-    body += [part for request in (_TIOCSTI, _TIOCLINUX) for part in _when_equal(request, _fail(errno.EPERM))]
-    yield from _block(here.ioctl, [*body, _return(_ALLOW)])
+    """Flags of clone, requests of ioctl, families of sockets."""
+    body = [load_argument(0), when_any_bit(_NEW_NAMESPACES, fail(errno.EPERM)), allow()]
+    yield from case(here.clone, body)
+    requests = (when(request, fail(errno.EPERM)) for request in (_TIOCSTI, _TIOCLINUX))
+    yield from case(here.ioctl, [load_argument(1), *requests, allow()])
     for number in (here.socket, here.socketpair):
-        body = [_load(_ARGUMENTS)]
-        body += [part for family in FAMILIES for part in _when_equal(family, _return(_ALLOW))]
-        yield from _block(number, [*body, _fail(errno.EAFNOSUPPORT)])
-
-
-def _block(number: int, body: list[bytes]) -> Iterator[bytes]:
-    """`body` for one system call; it must return, because it overwrites the loaded number."""
-    yield _instruction(_EQUAL, number, 0, len(body))
-    yield from body
-
-
-def _when_equal(value: int, action: bytes) -> Iterator[bytes]:
-    yield _instruction(_EQUAL, value, 0, 1)
-    yield action
-
-
-def _load(offset: int) -> bytes:
-    return _instruction(_LOAD, offset)
-
-
-def _return(value: int) -> bytes:
-    return _instruction(_RETURN, value)
-
-
-def _fail(number: int) -> bytes:
-    return _return(_ERROR | number)
-
-
-def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("=HBBI", code, if_true, if_false, operand)
+        families = (when(family, allow()) for family in FAMILIES)
+        yield from case(number, [load_argument(0), *families, fail(errno.EAFNOSUPPORT)])

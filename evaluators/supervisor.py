@@ -29,7 +29,8 @@ from evaluators.bounded_log import Log
 from evaluators.cradle import Cradle
 from evaluators.disk import disk_above
 from evaluators.groups import Groups
-from evaluators.lineage import descendants, memory_above, send, threads
+from evaluators.lineage import descendants, send, threads
+from evaluators.memory import memory_above
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SWEEP_S = 0.002
@@ -96,12 +97,14 @@ class Supervisor:
         self._log = Log(spec["log"], spec["log_limit_bytes"])
         self._groups = Groups(spec["groups"])
         self._child = cradle.pid
+        self._wake = -1
         self._code: int | None = None
         self._kill_at: float | None = None
         self._look_at = time.monotonic() + _WATCH_S if spec["watch"] else None
 
     def run(self) -> None:
-        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        self._wake, wake_write = os.pipe()
+        os.set_blocking(self._wake, False)
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -116,15 +119,15 @@ class Supervisor:
         report({"started": self._child})
         own_cpus = affinity()
         set_affinity(self._spec["cpus"] or own_cpus)  # pumping the log must not disturb the client's CPU
-        self._watch(wake_read, self._cradle.output)
+        self._watch(self._cradle.output)
         set_affinity(own_cpus)  # nor may the command's CPU load delay the kill
         self._sweep()
         self._log.drain(self._cradle.output)
         report(self._end())
 
-    def _watch(self, wake: int, output: int) -> None:
+    def _watch(self, output: int) -> None:
         """Return when the command has ended, or is to be killed."""
-        sources = [0, wake, output]
+        sources = [0, self._wake, output]
         owner = open_pidfd(self._spec["owner"])
         if owner is not None:
             sources.append(owner)
@@ -132,9 +135,8 @@ class Supervisor:
             ready, _, _ = select.select(sources, [], [], self._wait_s())
             if output in ready and not self._log.pump(output):
                 sources.remove(output)
-            if wake in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(wake, _READ_BYTES)
+            if self._wake in ready:
+                drain(self._wake)
                 self._reap()
             if 0 in ready:
                 for line in self._control.receive():
@@ -198,7 +200,8 @@ class Supervisor:
             if sys.platform != "linux":
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._child, signal.SIGKILL)
-            time.sleep(_SWEEP_S)
+            select.select([self._wake], [], [], _SWEEP_S)  # a death ends the wait
+            drain(self._wake)
 
     def _end(self) -> dict[str, Any]:
         """The last status, when nothing is left but control groups, which go now."""
@@ -231,7 +234,7 @@ def open_pidfd(pid: int) -> int | None:
 
 
 def drain(descriptor: int) -> bytes:
-    """Everything that is left in a pipe whose writers are gone."""
+    """Everything that is in a pipe now."""
     os.set_blocking(descriptor, False)
     found = b""
     with contextlib.suppress(BlockingIOError):

@@ -97,7 +97,8 @@ class View:
 
     def _file(self, place: str, text: str) -> None:
         self.files[self._next_fd] = text.encode()
-        self.add("--ro-bind-data", str(self._next_fd), place)
+        # In the root itself, which ends up read-only: a mount for each would take longer than all the rest of it.
+        self.add("--perms", "0444", "--file", str(self._next_fd), place)
         self._next_fd += 1
 
 

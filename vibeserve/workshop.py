@@ -181,7 +181,9 @@ class Workshop:
         self._kit.cache.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix="target-", dir=self._kit.cache))
         with tarfile.open(fileobj=io.BytesIO(self._kit.target_tar)) as tar:
-            tar.extractall(fresh, filter="data")
+            # Our own archive; Python before 3.11.4 has no filter and says nothing about it.
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
+            tar.extractall(fresh)
         try:
             fresh.rename(place)
         except OSError as error:

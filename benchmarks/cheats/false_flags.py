@@ -44,6 +44,8 @@ TEXT = """\
 Made by `python -m benchmarks.cheats.false_flags{options}`, tier {tiers}: honest trees on the target of the cheat corpus
 (`tests/cheats/target`), {variants} of them in turn, each evaluation with secret prompts of its own. An evaluation is
 flagged when it is rejected at any stage, diff inspection included, or when a witness sees an effect outside of it.
+{allowing} of the trees do honestly what a rule of the inspection forbids by default ({rules}): they run on
+a target that allows it in `[inspection.allow]`; all others run under every rule.
 
 | honest evaluations | flagged | rate | 95 % interval (Clopper-Pearson) | seconds each (median) |
 |---|---|---|---|---|
@@ -157,11 +159,14 @@ def report(outcomes: Sequence[Outcome], options: str) -> str:
     judged = [outcome for outcome in outcomes if outcome.verdict != "fault"]
     flagged = [outcome for outcome in judged if outcome.verdict == "flagged"]
     low, high = interval(len(flagged), len(judged))
+    allowing = [tree for tree in variants() if tree.allow]
     reasons = [f"- {o.variant} (evaluation {o.number}): {o.said}" for o in flagged]
     return TEXT.format(
         options=options,
         tiers=", ".join(f"{tier} ({n})" for tier, n in sorted(Counter(o.tier for o in judged).items())),
         variants=len({outcome.variant for outcome in judged}),
+        allowing=len(allowing),
+        rules=", ".join(sorted({f"`{rule}`" for tree in allowing for rule in tree.allow})),
         count=len(judged),
         flagged=len(flagged),
         rate=len(flagged) / len(judged),

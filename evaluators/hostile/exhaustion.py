@@ -53,6 +53,25 @@ def fill_memory(scene: Scene) -> str:
     return f"{len(pages) * _STEP_BYTES >> 20} MiB for {_HOLD_S:g} s"
 
 
+def hide_memory(scene: Scene) -> str:
+    """Takes more memory than it may, in files in memory that it does not map (memfd_create)."""
+    held = [os.memfd_create(f"{scene.nonce}.{number}") for number in range(4)]
+    written = 0
+    while written <= scene.max_memory_bytes:
+        written += sum(os.write(descriptor, b"\xff" * _STEP_BYTES) for descriptor in held)
+    time.sleep(_HOLD_S)
+    return f"{written >> 20} MiB for {_HOLD_S:g} s"
+
+
+def share_memory(scene: Scene) -> str:
+    """Takes more memory than it may, shared among its processes."""
+    with mmap.mmap(-1, scene.max_memory_bytes + _STEP_BYTES) as shared:  # MAP_SHARED is the default
+        while shared.tell() < len(shared):
+            shared.write(b"\xff" * _STEP_BYTES)
+        time.sleep(_HOLD_S)
+        return f"{len(shared) >> 20} MiB for {_HOLD_S:g} s"
+
+
 def fill_tmp(scene: Scene) -> str:
     """Fills /tmp."""
     return _fill(Path("/tmp"), scene)
@@ -141,7 +160,7 @@ def _daemon(restless: bool = False) -> None:
 
 
 ATTACKS = (
-    *(Attack(run=run, proof=Proof.RESULT, alone=True) for run in (fork_bomb, fill_memory)),
+    *(Attack(run=run, proof=Proof.RESULT, alone=True) for run in (fork_bomb, fill_memory, hide_memory, share_memory)),
     *(Attack(run=run, proof=Proof.RESULT, alone=True) for run in (fill_tmp, fill_shared_memory, fill_home)),
     *(Attack(run=run, proof=Proof.EFFECT, alone=True) for run in (leave_daemon, outlive_kill)),
     *(Attack(run=run, proof=Proof.EFFECT, alone=True) for run in (flood_log, control_terminal)),

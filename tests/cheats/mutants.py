@@ -184,6 +184,13 @@ def _text_as_it_is(patch: pytest.MonkeyPatch) -> None:
 
 
 _AUDIT = without("evaluators.pipeline.audit", {"tokens": 0.0})
+
+
+def _neither_roofline_nor_audit(patch: pytest.MonkeyPatch) -> None:
+    without("evaluators.repeat.impossible")(patch)
+    _AUDIT(patch)
+
+
 _RESTART = {"restart_after_checker = true": "restart_after_checker = false"}
 
 MUTANTS = (
@@ -207,11 +214,16 @@ MUTANTS = (
         then=FAULT,
     ),
     Mutant(
+        check="tokens per chunk",
+        cheat="twelve-tokens-in-a-chunk",
+        settings={"max_tokens_per_chunk = 8": ""},
+        sample=True,
+    ),
+    Mutant(
         check="tokens per chunk and roofline",
         cheat="one-burst-at-the-end",
         settings={"max_tokens_per_chunk = 8": ""},
         switch=without("evaluators.repeat.impossible"),
-        sample=True,
     ),
     Mutant(check="at most max_tokens", cheat="longer-than-asked", switch=_unlimited_tokens),
     Mutant(
@@ -248,8 +260,7 @@ MUTANTS = (
     Mutant(
         check="roofline and audit",
         cheat="faster-than-the-hardware",
-        settings={"best = 0.05": "best = 0.001"},
-        switch=_AUDIT,
+        switch=_neither_roofline_nor_audit,
     ),
     Mutant(check="audit", cheat="wrong-when-batched", switch=_AUDIT, sample=True),
     Mutant(check="audit of every timed answer", cheat="wrong-for-one-token-in-sixty-four", switch=_AUDIT),

@@ -8,7 +8,7 @@ from evaluators.isolation import choose
 from population.errors import IsolationError
 from population.evaluation import Stage
 from tests.cheats.corpus import Cheat, Outcome, Tree, load_corpus
-from tests.cheats.ground import Conditions, Ground
+from tests.cheats.ground import Conditions, Ground, Trial
 
 CHEATS, TWINS = load_corpus()
 INSPECTED = [cheat for cheat in CHEATS if cheat.inspection]
@@ -17,6 +17,14 @@ UNINSPECTED = [cheat for cheat in CHEATS if not cheat.inspection]
 
 @pytest.mark.parametrize("cheat", INSPECTED, ids=lambda cheat: cheat.name)
 def test_inspection_sees_the_cheat(cheat: Cheat, ground: Ground) -> None:
+    rejected = ground.inspect(cheat.tree)
+    assert rejected is not None
+    expected = Outcome(stages=(Stage.STATIC,), says=cheat.inspection)
+    assert Trial(evaluation=rejected, effects=()).problems(expected) == []
+
+
+def test_what_inspection_sees_never_runs(ground: Ground) -> None:
+    cheat = next(cheat for cheat in INSPECTED if cheat.contained)
     expected = Outcome(stages=(Stage.STATIC,), says=cheat.inspection)
     assert ground.try_out(cheat.tree).problems(expected) == []
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from evaluators import bpf, seccomp
 from evaluators.bubblewrap import BubblewrapSandbox, available
 from evaluators.evaluator import EvaluationTask, Lease
 from evaluators.launch import Launch
@@ -177,6 +178,18 @@ def test_system_calls_that_undo_isolation_are_refused(inside: dict[str, Any]) ->
     assert inside["tiocsti"] == errno.EPERM
     assert inside["vsock"] == errno.EAFNOSUPPORT
     assert inside["threads_ok"] == 0
+
+
+def test_without_the_filter_there_are_no_nested_user_namespaces_either(
+    ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--disable-userns` by itself, should the filter ever miss a call; ENOSPC: no more of them are permitted."""
+    monkeypatch.setattr(seccomp, "program", lambda **_: bpf.allow())
+    script = (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "for flags in (0x10000000, 0x40000000): print(libc.unshare(flags), ctypes.get_errno())"
+    )
+    assert run(launch(ground, script)) == (0, f"-1 {errno.ENOSPC}\n-1 {errno.EPERM}\n")
 
 
 def test_private_folders_are_there_and_sized(inside: dict[str, Any]) -> None:

@@ -19,14 +19,14 @@ from evaluators.hostile.attack import Attack, Blocked, Proof, Scene, canaries
 from evaluators.hostile.catalogue import ATTACKS
 from evaluators.hostile.findings import ALLOWED, Finding, Outcome, Probe, reason
 from evaluators.hostile.inmate import await_true, kill_all
-from evaluators.hostile.probe import attack
+from evaluators.hostile.probe import LIMITS, attack
 from evaluators.hostile.stage import Stage, staged
 from evaluators.isolation import facts, why_not_b
 from evaluators.landlock import LandlockSandbox
 from evaluators.launch import Launch
 from evaluators.node import small
 from evaluators.process import RunningProcess
-from evaluators.sandbox import PlainSandbox
+from evaluators.sandbox import PlainSandbox, Sandbox
 from population.errors import InfrastructureError
 
 NAMES = {each.name for each in ATTACKS}
@@ -35,12 +35,13 @@ UNDONE_BY_ROOT = {
     "escape-through-proc", "write-artifact", "write-workspace", "write-log", "host-loopback", "pathname-socket",
     "abstract-socket", "sysv-shared-memory", "sysv-messages", "posix-shared-memory", "posix-semaphore",
     "environ-of-others", "cmdline-of-others", "stop-others", "reschedule-others", "setuid-programs", "fork-bomb",
-    "fill-memory", "fill-tmp", "fill-shared-memory", "fill-home",
+    "hide-memory", "share-memory", "fill-memory", "fill-tmp", "fill-shared-memory", "fill-home",
 }  # fmt: skip
 """What needs no privilege where nothing isolates: the probe must see all of it get through."""
 KEPT_IN_TIER_C = {
     "environ-of-init", "inherited-descriptors", "leave-daemon", "outlive-kill", "flood-log", "control-terminal",
 }  # fmt: skip
+KEPT_BY_LIMITS = {"fork-bomb", "fill-memory", "hide-memory", "share-memory", "leave-cpus", "raise-limits"}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,20 @@ def test_tier_b_lets_through_what_is_declared_only(tmp_path: Path) -> None:
         return
     probe = attack(small(LandlockSandbox(landlock_abi())), tmp_path)
     assert details(probe, probe.unexpected) == {}
+
+
+@pytest.mark.parametrize("tier", ["A", "B"])
+def test_limits_hold_without_control_groups(tmp_path: Path, tier: str) -> None:
+    """As in default Docker and Kubernetes: rlimits, the watchdog and the filter are all there is."""
+    if tier == "A":
+        sandbox: Sandbox = BubblewrapSandbox(limits=LIMITS, controllers=())
+    elif why_not_b(facts()) is None:
+        sandbox = LandlockSandbox(landlock_abi(), limits=LIMITS, controllers=())
+    else:  # tests of the isolation say so themselves
+        return
+    probe = attack(sandbox, tmp_path, tuple(each for each in ATTACKS if each.name in KEPT_BY_LIMITS))
+    assert details(probe, probe.unexpected) == {}
+    assert probe.attacks >= len(KEPT_BY_LIMITS) - 1  # a machine may have one CPU only
 
 
 def test_nothing_is_left_behind(plain: Probe, tier_a: Probe, tmp_path_factory: pytest.TempPathFactory) -> None:

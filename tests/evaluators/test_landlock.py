@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators import seccomp
+from evaluators import bpf, seccomp
 from evaluators.confine import landlock_abi
 from evaluators.identity import Identity
 from evaluators.isolation import choose, facts, why_not_b
@@ -147,7 +147,7 @@ NUMBERS = {
 def verdict(program: bytes, number: int, *arguments: int) -> int:
     """What the kernel would do: an interpreter of the few instructions that filters are made of."""
     data = struct.pack("=IIQ6Q", number, 0, 0, *(*arguments, *[0] * (6 - len(arguments))))
-    code, at, value = seccomp.calls(program), 0, 0
+    code, at, value = bpf.calls(program), 0, 0
     while True:
         operation, if_true, if_false, operand = code[at]
         at += 1

@@ -7,10 +7,17 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from evaluators.load.result import LoadResult
+from evaluators.load.workload import Load
 from evaluators.machine import Machine, busy_cpu_s
 from evaluators.node import probe
 from evaluators.noise import CpuMeter, CpuWindow
 from evaluators.process import Launch, RunningProcess
+from evaluators.repeat import Repeat, readings
+from population.errors import InfrastructureError
+from population.evaluation import Rejected
 
 SPIN = "import time\nend = time.monotonic() + 60\nprint('up', flush=True)\nwhile time.monotonic() < end: pass"
 
@@ -49,6 +56,19 @@ def test_foreign_share_is_never_negative() -> None:
     assert window.foreign_share == 0.0
     assert not window.noisy
     assert CpuWindow(elapsed_s=0.0, busy_s=1.0, own_s=0.0, server_s=0.0).foreign_share == 0.0
+
+
+def test_silence_is_charged_to_the_server_only_where_nobody_else_was_busy() -> None:
+    load = Load(name="low", kind="open", rate_per_s=1.0, window_s=0.3)
+    silent = LoadResult(load=load, metrics={}, responses=[], warnings=[], errors=[], flags=frozenset())
+    quiet = CpuWindow(elapsed_s=1.0, busy_s=0.5, own_s=0.3, server_s=0.2)
+    loud = CpuWindow(elapsed_s=1.0, busy_s=1.9, own_s=0.1, server_s=0.1)
+    verdict = readings(Repeat(results=(silent,), window=quiet), {})
+    assert isinstance(verdict, Rejected) and "no verified token in its window of 0.3 s" in verdict.reason
+    with pytest.raises(InfrastructureError, match=r"while others used 1\.7 of its CPUs"):
+        readings(Repeat(results=(silent,), window=loud), {})
+    with pytest.raises(InfrastructureError, match=r"and python \(7\) its GPUs"):
+        readings(Repeat(results=(silent,), window=quiet, foreign_gpu=("python (7)",)), {})
 
 
 def test_probe_says_what_to_do() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from evaluators.audit import sample_responses
 from evaluators.load.endpoint import Endpoint
-from evaluators.load.record import Failure, Response
+from evaluators.load.record import Failure, Request, Response
 from evaluators.load.session import LoadSession
 from evaluators.load.workload import Load
-from evaluators.probes import ECHO, PROBE, Probing, mark_probes, refused, remembered, unseeded
+from evaluators.probes import ECHO, LEAD, PROBE, Probing, mark_probes, refused, remembered, unseeded
 from population.evaluation import Rejected
 from tests.evaluators.test_audit import response
 from tests.evaluators.toy_server import VOCAB, Script, ToyServer
@@ -114,6 +115,38 @@ def test_without_a_pace_nothing_is_said() -> None:
     assert remembered([answer("fresh", 0.0001, 0.00005), memory]) is None
 
 
+class Scripted(LoadSession):
+    """Pairs that look as they are told, one letter each: M for memory, C for computing; nobody in the crowd."""
+
+    def __init__(self, looks: str) -> None:
+        super().__init__(Endpoint(url="http://127.0.0.1:1", vocab=VOCAB, prompt_ids=(0, 999)), [LOAD])
+        self.looks = list(looks)
+
+    def ask(self, requests: Sequence[Request], window_s: float, *, in_turn: bool) -> list[Response]:
+        if not in_turn:
+            return []
+        echo = answer(ECHO, 0.001, 0.0001) if self.looks.pop(0) == "M" else answer(ECHO, 0.030, 0.010)
+        return [echo if request.purpose == ECHO else FRESH for request in requests]
+
+
+@pytest.mark.parametrize(
+    ("looks", "remembers", "unasked"),
+    [
+        ("CCC" + "M", False, 1),
+        ("MMM" + "C", True, 1),
+        ("CMCCC", False, 0),  # a client that stalled once
+        ("CMMMM", True, 0),  # a server that stalled once: the first pair clears nobody
+        ("MCMMCMM", True, 0),
+        ("MC" * 6 + "M", False, 1),  # nobody is condemned on a draw
+    ],
+)
+def test_most_pairs_decide_not_one(looks: str, remembers: bool, unasked: int) -> None:
+    session = Scripted(looks)
+    found = Probing(session=session, loads=[LOAD], seed=4).ask_again(timed(9), 2.0)
+    assert isinstance(found, Rejected) == remembers
+    assert len(session.looks) == unasked
+
+
 def test_seeds_are_compared_as_far_as_both_came() -> None:
     def sampled(*ids: int) -> Response:
         return replace(response(1), purpose="seed", output_ids=list(ids))
@@ -156,14 +189,14 @@ def test_probes_are_asked_alone_and_in_a_crowd() -> None:
     prompts = {tuple(r.prompt_ids) for r in found if r.purpose == PROBE}
     echoes = [r for r in found if r.purpose == ECHO]
     assert {tuple(r.prompt_ids) for r in echoes} <= prompts
-    assert Counter("~alone" in r.id for r in echoes) == {True: 1, False: 2}
+    assert Counter("~alone" in r.id for r in echoes) == {True: LEAD, False: 2}
     assert {r.max_tokens for r in echoes} == {30}  # their shape is that of timed ones
     assert all(4 <= r.tokens < 30 and r.censored for r in echoes)
     bodies = [seen.body for seen in server.seen]
-    assert [server.seen[n].in_flight for n in range(2)] == [1, 1]
+    assert [seen.in_flight for seen in server.seen[: 2 * LEAD]] == [1] * 2 * LEAD
     assert {key for body in bodies for key in body} == set(bodies[0]) | {"stop", "seed"}
     fresh = [b for b in bodies if tuple(b["prompt"]) not in prompts and "seed" not in b]
-    assert [len(b["prompt"]) for b in fresh] == [6]
+    assert [len(b["prompt"]) for b in fresh] == [6] * LEAD
     assert sum("stop" in body for body in bodies) == 1
     assert len({body["seed"] for body in bodies if "seed" in body}) == 1
 
