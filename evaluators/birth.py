@@ -53,9 +53,9 @@ def prepare(spec: dict[str, Any], output: int, status: int, supervisor: int) -> 
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(spec["oom_score_adj"]))
-    limit(spec["limits"])
     set_affinity(spec["cpus"])
     enter_pod(spec["pod"])
+    limit(spec["limits"])  # in the pod's user namespace a limit on processes counts those in it alone
     if spec["hidden"] or spec["stages"]:
         own_mounts()
         hide(spec["hidden"])

@@ -112,7 +112,7 @@ class BubblewrapSandbox:
         controllers = self._usable()
         options = [*_ISOLATION, *(() if launch.pod is not None else ("--unshare-net",)), *view.options]
         rlimits = dict(launch.limits)
-        if uid is not None:  # a user of our own counts for everything they run elsewhere, too
+        if uid is not None or launch.pod is not None:  # a user of our own counts for what they run elsewhere, too
             rlimits["RLIMIT_NPROC"] = limits.pids
         watch = watched(controllers, limits)
         try:

@@ -11,7 +11,7 @@ import base64
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,9 +184,17 @@ def _private_home(launch: Launch) -> tuple[Path, ...]:
 
 
 def _give(folders: tuple[Path, ...], uid: int) -> None:
-    """Private folders belong to the user who is to write there."""
+    """Private folders belong to the user who is to write there.
+
+    Raises:
+        InfrastructureError: we may not give them away.
+    """
     for top in folders:
         for folder, names, files in os.walk(top):
             for path in (folder, *(os.path.join(folder, name) for name in (*names, *files))):
-                with suppress(FileNotFoundError):
+                try:
                     os.chown(path, uid, uid, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except PermissionError as error:
+                    raise InfrastructureError(f"cannot give {path} to user {uid}: {error.strerror}") from error

@@ -13,16 +13,31 @@ from collections.abc import Iterable, Iterator
 
 def descendants(root: int | None = None) -> list[int]:
     """All live processes below `root` (None: this process), parents before children."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in parents():
-        children.setdefault(parent, []).append(pid)
+    root = root or os.getpid()
+    children = _children if os.path.exists(f"/proc/{root}/task/{root}/children") else _all_children().get
     found: list[int] = []
-    queue = [root or os.getpid()]
+    queue = [root]
     while queue:
-        below = children.get(queue.pop(), [])
+        below = children(queue.pop(), [])
         found += below
         queue += below
     return found
+
+
+def _children(pid: int, default: list[int]) -> list[int]:
+    """From the kernel's own lists, which not every kernel keeps; costs nothing for the rest of the machine."""
+    found: list[int] = []
+    for task in _tasks(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+            found += map(int, file.read().split())
+    return found or default
+
+
+def _all_children() -> dict[int, list[int]]:
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents():
+        children.setdefault(parent, []).append(pid)
+    return children
 
 
 def parents() -> list[tuple[int, int]]:

@@ -36,7 +36,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SWEEP_S = 0.002
 _WATCH_S = 0.05
 _WATCH_SHARE = 0.05
-"""Most of one CPU's time that looking at the tree may take."""
+"""Most of one CPU's time that looking at the tree may take, as long as a look comes every `_LONGEST_WATCH_S`."""
+_LONGEST_WATCH_S = 0.25
 _READ_BYTES = 1 << 16
 _SHELL_SIGNAL = 128
 
@@ -165,7 +166,7 @@ class Supervisor:
         elif "disk_bytes" in limits and disk_above(self._spec["bounded"], pids, limits["disk_bytes"]):
             words = f"more than {limits['disk_bytes'] >> 20} MiB of disk"
         now = time.monotonic()
-        self._look_at = now + max(_WATCH_S, (now - began) / _WATCH_SHARE)
+        self._look_at = now + min(max(_WATCH_S, (now - began) / _WATCH_SHARE), _LONGEST_WATCH_S)
         if words:
             self._log.note(f"killed: {words}")
         return bool(words)
