@@ -19,7 +19,7 @@ def pytest_report_header() -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what needs an isolation tier that this machine does not give."""
     missing = _missing()
-    out = [item for item in items if (mark := item.get_closest_marker("tier")) and mark.args[0] in missing]
+    out = [item for item in items if any(mark.args[0] in missing for mark in item.iter_markers("tier"))]
     if out:
         items[:] = [item for item in items if item not in set(out)]
         config.hook.pytest_deselected(items=out)

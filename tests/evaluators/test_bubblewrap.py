@@ -25,6 +25,8 @@ from evaluators.sandbox import clean_environment
 from evaluators.view import build
 from population.evaluation import Scored
 
+pytestmark = pytest.mark.tier("A")
+
 MEBIBYTE = 1 << 20
 LIMITS = Limits(memory_bytes=256 * MEBIBYTE, temporary_bytes=4 * MEBIBYTE, pids=64)
 INSIDE = r"""

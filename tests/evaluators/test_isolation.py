@@ -175,6 +175,7 @@ with sandbox.launch(Launch(command=(sys.executable, "-c", "pass"), workspace=top
 """
 
 
+@pytest.mark.tier("A")
 @pytest.mark.tier("B")
 def test_under_a_filter_like_dockers_tier_a_is_refused_and_tier_b_works(tmp_path: Path) -> None:
     """Our own filter stands for it: like Docker's it refuses namespaces and mounts, and it cannot be taken off."""

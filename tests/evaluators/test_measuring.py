@@ -13,6 +13,7 @@ import pytest
 from evaluators.evaluator import EvaluationTask, Lease
 from evaluators.inspection.inspector import RULE_IDS
 from evaluators.pipeline import LocalEvaluator
+from evaluators.probes import IN_CROWD, LEAD
 from population.evaluation import Evaluation, Rejected, Scored, Stage
 
 Evaluate = Callable[..., Evaluation]
@@ -42,7 +43,8 @@ def test_probes_and_their_echoes_are_audited(evaluate: Evaluate, tmp_path: Path)
     assert isinstance(evaluate(), Scored)
     ids = [json.loads(line)["id"] for line in (tmp_path / "output" / "responses.jsonl").read_text().splitlines()]
     echoes = [name for name in ids if "~alone" in name or "~crowd" in name]
-    assert len(echoes) == 3
+    assert sum("~alone" in name for name in echoes) >= LEAD
+    assert sum("~crowd" in name for name in echoes) >= IN_CROWD
     assert {name.partition("~")[0] for name in echoes} <= set(ids)
     assert len(ids) == 8 + len(echoes)
 
@@ -180,6 +182,7 @@ def test_smoke_wants_exactly_what_was_asked_for(evaluate: Evaluate, toy: Path, f
 def test_no_prompt_repeats_but_the_probes(evaluate: Evaluate, toy: Path, tmp_path: Path) -> None:
     """Smoke check, warm-up and loads never ask the same, nor do two evaluations."""
     log_requests(toy)
+    edit(toy / "target.toml", "stop_grace_s = 1", "stop_grace_s = 1\nrestart_after_checker = false")  # one log for all
     runs = []
     for seed in (1, 2):
         output = tmp_path / str(seed)

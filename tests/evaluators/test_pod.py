@@ -29,6 +29,8 @@ from evaluators.target_schema import ServerTable
 from population.errors import InfrastructureError
 from tests.evaluators.liveness import alive, await_death
 
+pytestmark = pytest.mark.tier("A")
+
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "evaluators" / "servers" / "hostile.py"
 

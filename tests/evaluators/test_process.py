@@ -163,7 +163,7 @@ def test_a_forking_tree_is_swept(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("sandbox", ["PlainSandbox", "BubblewrapSandbox"])
+@pytest.mark.parametrize("sandbox", ["PlainSandbox", pytest.param("BubblewrapSandbox", marks=pytest.mark.tier("A"))])
 def test_owner_killed_tree_gone(tmp_path: Path, sandbox: str) -> None:
     """The owner plays the Ray worker; the tree has daemons, and all of it ignores SIGTERM."""
     script = (

@@ -255,16 +255,18 @@ def test_stop_signals_the_driver_of_this_host_and_marks_that_of_another(tmp_path
     assert "nothing to stop" in invoke("stop").stdout
 
 
+@pytest.mark.tier("B")  # at least: what `init` writes is the user's
 def test_run_resume_and_export_end_to_end(tmp_path: Path) -> None:
     """The real loop with the inline executor: a run, its object, a resume with a larger budget, an interruption."""
     invoke("init", "mine")
     settings = tmp_path / "mine" / "target.toml"
-    quick = settings.read_text().replace("window_s = 1.0", "window_s = 0.2").replace("window_s = 2.0", "window_s = 0.4")
+    quick = settings.read_text().replace("window_s = 1.0", "window_s = 0.4").replace("window_s = 2.0", "window_s = 0.6")
     settings.write_text(quick.replace("repeats = 2", "repeats = 1").replace("cpus = 2", "cpus = 1"))
     (tmp_path / "skills").mkdir()
+    flag = "--allow-reduced-isolation"
     inline = ["-s", "cluster.executor=inline", "-s", "evaluation.final_repeats=0", "-s", "evaluation.profile=false"]
     done = process(
-        ["run", "mine", *inline, "-s", "budget.children=1", "-s", "skills.dir=skills", "--json"], cwd=tmp_path
+        ["run", "mine", *inline, "-s", "budget.children=1", "-s", "skills.dir=skills", "--json", flag], cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout.splitlines()[-1], parse_constant=pytest.fail)
