@@ -35,6 +35,8 @@ class Conditions:
     """Rules of the diff inspection that are switched off."""
     settings: tuple[tuple[str, str], ...] = ()
     """Lines of target.toml → what stands there instead."""
+    config: Path | None = None
+    """Another model than the corpus's own; None: that one."""
     plain: bool = False
     """In tier C, whatever the machine gives."""
 
@@ -82,7 +84,9 @@ class Ground:
         if conditions not in self._targets:
             self.root.mkdir(parents=True, exist_ok=True)
             rules = RULE_IDS if conditions.blind else conditions.allow
-            folder = make_target(self.root / f"target{len(self._targets)}", rules, conditions.settings)
+            folder = make_target(
+                self.root / f"target{len(self._targets)}", rules, conditions.settings, conditions.config
+            )
             prepare(folder, self.cache, lease_cpus())
             self._targets[conditions] = folder
         return self._targets[conditions]

@@ -16,14 +16,24 @@ EXAMPLE = HERE.parents[1] / "examples" / "tiny-llama" / "reference"
 REFERENCE_FILES = ("build.py", "model.py", "roofline.py", "score.py")
 
 
-def make_target(folder: Path, allow: Iterable[str] = (), settings: Iterable[tuple[str, str]] = ()) -> Path:
+def make_target(
+    folder: Path,
+    allow: Iterable[str] = (),
+    settings: Iterable[tuple[str, str]] = (),
+    config: Path | None = None,
+) -> Path:
     """The corpus's target, complete with the reference implementation of examples/tiny-llama and its own vocabulary.
 
-    `allow`: rules of the diff inspection that it switches off. `settings`: lines of target.toml and what replaces them.
+    Args:
+        allow: rules of the diff inspection that it switches off.
+        settings: lines of target.toml and what replaces them.
+        config: another model than the corpus's own.
     """
     shutil.copytree(TARGET, folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in REFERENCE_FILES:
         shutil.copy(EXAMPLE / name, folder / "reference" / name)
+    if config is not None:
+        shutil.copy(config, folder / "reference" / "config.json")
     build = [sys.executable, "-B", "reference/build.py", "--write-vocab", "reference/vocab.json"]
     subprocess.run(build, cwd=folder, check=True, env={"OPENBLAS_NUM_THREADS": "1"})
     text = (folder / "target.toml").read_text(encoding="utf-8")

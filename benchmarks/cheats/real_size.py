@@ -1,0 +1,129 @@
+"""Decides whether cheats are stopped, and honest twins pass, at the size of examples/tiny-llama, with longer windows.
+
+    python -m benchmarks.cheats.real_size [--only WORD] [--output FILE.md]      (from the root of the checkout)
+
+The corpus of CI uses a model of about a million parameters and windows of half a second. Here the same trees serve the
+example's model, some twenty times larger, with windows of 2 s. Diff inspection is off for the cheats, so that what is
+left must stop them. Exit code 1: a cheat was scored, or a twin was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluators.isolation import facts, why_not_a
+from evaluators.sandbox import PlainSandbox
+from population.errors import InfrastructureError
+from population.evaluation import Rejected
+from tests.cheats.corpus import Cheat, Outcome, Tree, load_corpus
+from tests.cheats.ground import Conditions, Ground, elsewhere
+from tests.cheats.witness import Sibling
+
+HERE = Path(__file__).resolve().parent
+CONFIG = HERE.parents[1] / "examples" / "tiny-llama" / "reference" / "config.json"
+SETTINGS = (
+    ("prompt_ids = [99, 2047]", "prompt_ids = [99, 8191]"),
+    ("ready_timeout_s = 6", "ready_timeout_s = 30"),
+    ("rate_per_s = 24", "rate_per_s = 6"),
+    ("window_s = 0.7", "window_s = 2.0"),
+    ("window_s = 0.5", "window_s = 2.0"),
+    ("timeout_s = 10", "timeout_s = 40"),
+)
+ATTEMPTS = 2
+TEXT = """\
+# The corpus at the size of tiny-llama
+
+Made by `python -m benchmarks.cheats.real_size`: model of `examples/tiny-llama`, windows of 2 s, tier {tier},
+{seconds:.0f} s. Cheats run without diff inspection. A tree whose outcome is not the expected one is tried once more,
+because timing decides some of them; the last column says how often.
+
+{cheats} cheats, of which {stopped} were stopped; {twins} honest twins, of which {passed} passed.
+
+| tree | kind | ended | attempts |
+|---|---|---|---|
+{table}
+"""
+
+
+def tried(tree: Tree, expected: Outcome, ground: Ground, conditions: Conditions) -> tuple[str, bool, int]:
+    """How the last attempt ended, whether that is as it should be, and how many there were.
+
+    At this size a cheat may be stopped by another check than in CI: any rejection will do, or the effects that an
+    unrewarded trick may not have.
+    """
+    ended, good = "", False
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            trial = ground.try_out(tree, conditions)
+        except InfrastructureError as error:
+            ended, good = f"fault of the machine: {error}", False
+            continue
+        verdict = trial.evaluation
+        rejected = isinstance(verdict, Rejected)
+        ended = f"{verdict.stage}: {verdict.reason}" if isinstance(verdict, Rejected) else "scored"
+        good = not trial.effects and (rejected if expected.stages else not trial.problems(expected))
+        if trial.effects:
+            ended = f"{ended}; {'; '.join(trial.effects)}"
+        if good:
+            return ended, True, attempt
+    return ended, good, ATTEMPTS
+
+
+def row(name: str, kind: str, ended: str, good: bool, attempts: int) -> str:
+    shown = ended.replace("\n", " ").replace("|", "/")[:160]
+    return f"| {name} | {kind} | {'' if good else '**not as it should** '}{shown} | {attempts} |"
+
+
+def trials(words: str) -> Sequence[tuple[Tree, str, Outcome, Conditions]]:
+    """Everything to try, cheats first."""
+    cheats, twins = load_corpus()
+    chosen: list[Cheat] = [cheat for cheat in cheats if words in cheat.name]
+    blind = Conditions(blind=True, settings=SETTINGS, config=CONFIG)
+    found = [(cheat.tree, "cheat", cheat.outcome, blind) for cheat in chosen]
+    honest = [twin for twin in twins.values() if words in twin.name]
+    return [
+        *found,
+        *((t, "twin", Outcome(), Conditions(allow=t.allow, settings=SETTINGS, config=CONFIG)) for t in honest),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="trees with this word in their name")
+    parser.add_argument("--output", type=Path, default=HERE / "real_size.md")
+    arguments = parser.parse_args()
+    isolated, began = why_not_a(facts()) is None, time.monotonic()
+    counts = {"cheat": [0, 0], "twin": [0, 0]}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, Sibling(Path(folder) / "sibling") as sibling:
+        root = Path(folder)
+        root.chmod(0o755)  # candidates run as another user
+        with elsewhere(root / "elsewhere") as port:
+            ground = Ground(
+                root=root / "range",
+                sandbox=None if isolated else PlainSandbox(),
+                sibling=sibling,
+                words={"PROXY_PORT": str(port)},
+            )
+            for tree, kind, expected, conditions in trials(arguments.only):
+                ended, good, attempts = tried(tree, expected, ground, conditions)
+                counts[kind][0] += 1
+                counts[kind][1] += good
+                rows.append(row(tree.name, kind, ended, good, attempts))
+                print(rows[-1], flush=True)
+    (cheats, stopped), (twins, passed) = counts["cheat"], counts["twin"]
+    report = TEXT.format(
+        tier="A" if isolated else "C", seconds=time.monotonic() - began, table="\n".join(rows),
+        cheats=cheats, stopped=stopped, twins=twins, passed=passed,
+    )  # fmt: skip
+    arguments.output.write_text(report, encoding="utf-8")
+    return int(stopped < cheats or passed < twins)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
