@@ -13,7 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluators.isolation import facts, why_not_a
@@ -42,7 +42,8 @@ Made by `python -m benchmarks.cheats.real_size`: model of `examples/tiny-llama`,
 {seconds:.0f} s. Cheats run without diff inspection. A tree whose outcome is not the expected one is tried once more,
 because timing decides some of them; the last column says how often.
 
-{cheats} cheats, of which {stopped} were stopped; {twins} honest twins, of which {passed} passed.
+{done} of {planned} trees were tried: {cheats} cheats, of which {stopped} were stopped; {twins} honest twins, of which
+{passed} passed.
 
 | tree | kind | ended | attempts |
 |---|---|---|---|
@@ -79,6 +80,15 @@ def row(name: str, kind: str, ended: str, good: bool, attempts: int) -> str:
     return f"| {name} | {kind} | {'' if good else '**not as it should** '}{shown} | {attempts} |"
 
 
+def written(rows: Sequence[str], counts: Mapping[str, Sequence[int]], planned: int, tier: str, seconds: float) -> str:
+    """The page, also in the middle of the work."""
+    (cheats, stopped), (twins, passed) = counts["cheat"], counts["twin"]
+    return TEXT.format(
+        tier=tier, seconds=seconds, done=len(rows), planned=planned, table="\n".join(rows),
+        cheats=cheats, stopped=stopped, twins=twins, passed=passed,
+    )  # fmt: skip
+
+
 def trials(words: str) -> Sequence[tuple[Tree, str, Outcome, Conditions]]:
     """Everything to try, cheats first."""
     cheats, twins = load_corpus()
@@ -110,18 +120,16 @@ def main() -> int:
                 sibling=sibling,
                 words={"PROXY_PORT": str(port)},
             )
-            for tree, kind, expected, conditions in trials(arguments.only):
+            planned = trials(arguments.only)
+            for tree, kind, expected, conditions in planned:
                 ended, good, attempts = tried(tree, expected, ground, conditions)
                 counts[kind][0] += 1
                 counts[kind][1] += good
                 rows.append(row(tree.name, kind, ended, good, attempts))
                 print(rows[-1], flush=True)
+                report = written(rows, counts, len(planned), "A" if isolated else "C", time.monotonic() - began)
+                arguments.output.write_text(report, encoding="utf-8")  # each time: it takes a while
     (cheats, stopped), (twins, passed) = counts["cheat"], counts["twin"]
-    report = TEXT.format(
-        tier="A" if isolated else "C", seconds=time.monotonic() - began, table="\n".join(rows),
-        cheats=cheats, stopped=stopped, twins=twins, passed=passed,
-    )  # fmt: skip
-    arguments.output.write_text(report, encoding="utf-8")
     return int(stopped < cheats or passed < twins)
 
 
