@@ -76,7 +76,7 @@ def tried(tree: Tree, expected: Outcome, ground: Ground, conditions: Conditions)
 
 
 def row(name: str, kind: str, ended: str, good: bool, attempts: int) -> str:
-    shown = ended.replace("\n", " ").replace("|", "/")[:160]
+    shown = ended.replace("\n", " ").replace("|", "/")[:300]
     return f"| {name} | {kind} | {'' if good else '**not as it should** '}{shown} | {attempts} |"
 
 
