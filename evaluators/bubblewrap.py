@@ -7,7 +7,6 @@ not root, with its options on a descriptor.
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import stat
@@ -21,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from evaluators import seccomp
+from evaluators.identity import passing_uid
 from evaluators.limits import (
     Controller,
     Limits,
@@ -39,8 +39,6 @@ from evaluators.view import STAGE, View, build
 from population.errors import InfrastructureError
 
 _OPTIONS_FD, _SECCOMP_FD, _STATUS_FD, _FIRST_FD = 100, 101, 102, 103
-_UIDS = range(61184, 65520)
-"""Users for candidates when we are root: systemd's range for users that exist for a while only."""
 _OLDEST = (0, 8)
 _ISOLATION = (
     "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--disable-userns",
@@ -88,7 +86,7 @@ class BubblewrapSandbox:
         if program is None:
             raise InfrastructureError("bubblewrap is gone: expected `bwrap` on PATH")
         limits = limits_of(self._limits, launch.cpus, launch.gpus)
-        uid = random.SystemRandom().choice(_UIDS) if os.getuid() == 0 else None
+        uid = passing_uid() if os.getuid() == 0 else None
         if uid is not None:
             _open_to(uid, launch)
         view = build(

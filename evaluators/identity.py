@@ -1,4 +1,4 @@
-"""Decides as which user a command runs where no user namespace can be made: isolation tier B."""
+"""Decides as which user a command runs where we are root: one of its own, which nobody else is."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 
-_FIRST_UID, _UIDS = 61184, 4096
-"""Users for candidates when we are root; the range is that of systemd's dynamic users, which nobody else has."""
+_UIDS = range(61184, 65520)
+"""systemd's range for users that exist for a while only."""
 _CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_KILL, _CAP_SETGID, _CAP_SETUID = 0, 1, 2, 5, 6, 7
+
+
+def passing_uid() -> int:
+    """A user for one command: different ones for candidates that run at the same time."""
+    return secrets.choice(_UIDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """As whom commands run."""
+    """As whom commands run where no user namespace can be made (isolation tier B)."""
 
     root: bool
     """Whether we may become somebody else: then every command is a user of its own."""
@@ -32,10 +37,8 @@ class Identity:
         return cls(root=True, keep=keep)
 
     def uid(self) -> int | None:
-        """A user for the next command: different ones for candidates that run at the same time."""
-        if not self.root:
-            return None
-        return _FIRST_UID + secrets.randbelow(_UIDS)
+        """A user for the next command; None: our own."""
+        return passing_uid() if self.root else None
 
 
 def _effective_capabilities() -> int:

@@ -33,8 +33,6 @@ _NEW_NAMESPACES = 0x7E020000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_NETLINK", 16))
 """Socket families that the network namespace confines; AF_VSOCK, say, would reach the hypervisor from any of them."""
-TRACING = ("ptrace", "perf_event_open")
-"""What a profiler needs."""
 _AFFINITY = {"sched_setaffinity": (203, 122)}
 _SEGMENTS = {"shmget": (29, 194)}
 
@@ -78,12 +76,11 @@ def supported(machine: str | None = None) -> bool:
     return (machine or os.uname().machine) in _ARCHITECTURES
 
 
-def program(machine: str | None = None, *, tracing: bool = False, pinned: bool = False, segments: bool = True) -> bytes:
+def program(machine: str | None = None, *, pinned: bool = False, segments: bool = True) -> bytes:
     """The filter as an array of `struct sock_filter`, as bubblewrap and prctl take it.
 
     Args:
         machine: `os.uname().machine`.
-        tracing: for a profiler.
         pinned: CPU affinity stays as it is, because nothing else keeps the command on its CPUs.
         segments: whether it may have System V shared memory, which only a control group counts.
 
@@ -96,9 +93,8 @@ def program(machine: str | None = None, *, tracing: bool = False, pinned: bool =
             f"expected one of {', '.join(_ARCHITECTURES)}, got {name}: its system calls are not known here"
         )
     here = _ARCHITECTURES[name]
-    allowed = TRACING if tracing else ()
     rows = {**_REFUSED, **(_AFFINITY if pinned else {}), **({} if segments else _SEGMENTS)}
-    refused = [row[here.column] for call, row in rows.items() if call not in allowed and row[here.column] >= 0]
+    refused = [row[here.column] for row in rows.values() if row[here.column] >= 0]
     return b"".join([
         *_check_architecture(here),
         *_check_arguments(here),

@@ -16,18 +16,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluators.isolation import facts, why_not_a
-from evaluators.sandbox import PlainSandbox
 from population.errors import InfrastructureError
 from population.evaluation import Rejected
 from population.recipe import Edit
 from tests.cheats.corpus import Tree, load_corpus
-from tests.cheats.ground import Conditions, Ground, elsewhere
-from tests.cheats.witness import Sibling
+from tests.cheats.ground import Conditions, Ground, proving_ground
 
 HERE = Path(__file__).resolve().parent
 CONFIDENCE = 0.95
@@ -135,14 +131,8 @@ def read(records: Path) -> list[Outcome]:
 def run(records: Path, evaluations: int) -> None:
     """Add what is missing to `records`."""
     done = {outcome.number for outcome in read(records)}
-    trees, isolated = variants(), why_not_a(facts()) is None
-    with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="false-flags-")))
-        root.chmod(0o755)
-        sibling = stack.enter_context(Sibling(root / "sibling"))
-        port = stack.enter_context(elsewhere(root / "elsewhere"))
-        sandbox = None if isolated else PlainSandbox()
-        ground = Ground(root=root / "range", sandbox=sandbox, sibling=sibling, words={"PROXY_PORT": str(port)})
+    trees = variants()
+    with tempfile.TemporaryDirectory(prefix="false-flags-") as folder, proving_ground(Path(folder)) as ground:
         for number in sorted(set(range(evaluations)) - done):
             outcome = evaluate(ground, number, trees[number % len(trees)])
             with records.open("a", encoding="utf-8") as file:

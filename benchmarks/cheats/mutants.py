@@ -15,12 +15,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluators.isolation import facts, why_not_a
-from evaluators.sandbox import PlainSandbox
 from tests.cheats.corpus import load_corpus
-from tests.cheats.ground import Ground, elsewhere
+from tests.cheats.ground import Ground, proving_ground
 from tests.cheats.mutants import MUTANTS, Mutant, problems
-from tests.cheats.witness import Sibling
 
 HERE = Path(__file__).resolve().parent
 ATTEMPTS = 3
@@ -59,26 +56,17 @@ def main() -> int:
     parser.add_argument("--only", default="", help="mutants with this word in the check's name")
     parser.add_argument("--output", type=Path, default=HERE / "mutants.md")
     arguments = parser.parse_args()
-    isolated, began, rows, missed = why_not_a(facts()) is None, time.monotonic(), [], 0
-    with tempfile.TemporaryDirectory() as folder, Sibling(Path(folder) / "sibling") as sibling:
-        root = Path(folder)
-        root.chmod(0o755)  # candidates run as another user
-        with elsewhere(root / "elsewhere") as port:
-            ground = Ground(
-                root=root / "range",
-                sandbox=None if isolated else PlainSandbox(),
-                sibling=sibling,
-                words={"PROXY_PORT": str(port)},
-            )
-            for mutant in (mutant for mutant in MUTANTS if arguments.only in mutant.check):
-                attempts, found = needed(mutant, ground)
-                missed += bool(found)
-                rows.append(row(mutant, attempts, found))
-                print(rows[-1], flush=True)
+    began, rows, missed = time.monotonic(), [], 0
+    with tempfile.TemporaryDirectory() as folder, proving_ground(Path(folder)) as ground:
+        for mutant in (mutant for mutant in MUTANTS if arguments.only in mutant.check):
+            attempts, found = needed(mutant, ground)
+            missed += bool(found)
+            rows.append(row(mutant, attempts, found))
+            print(rows[-1], flush=True)
     report = TEXT.format(
         count=len(rows),
         seconds=time.monotonic() - began,
-        tier="A" if isolated else "C",
+        tier="A" if ground.sandbox is None else "C",
         missed=missed,
         table="\n".join(rows),
     )

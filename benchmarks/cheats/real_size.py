@@ -16,13 +16,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluators.isolation import facts, why_not_a
-from evaluators.sandbox import PlainSandbox
 from population.errors import InfrastructureError
 from population.evaluation import Rejected
 from tests.cheats.corpus import Cheat, Outcome, Tree, load_corpus
-from tests.cheats.ground import Conditions, Ground, elsewhere
-from tests.cheats.witness import Sibling
+from tests.cheats.ground import Conditions, Ground, proving_ground
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parents[1] / "examples" / "tiny-llama" / "reference" / "config.json"
@@ -107,28 +104,21 @@ def main() -> int:
     parser.add_argument("--only", default="", help="trees with this word in their name")
     parser.add_argument("--output", type=Path, default=HERE / "real_size.md")
     arguments = parser.parse_args()
-    isolated, began = why_not_a(facts()) is None, time.monotonic()
+    began = time.monotonic()
     counts = {"cheat": [0, 0], "twin": [0, 0]}
     rows = []
-    with tempfile.TemporaryDirectory() as folder, Sibling(Path(folder) / "sibling") as sibling:
-        root = Path(folder)
-        root.chmod(0o755)  # candidates run as another user
-        with elsewhere(root / "elsewhere") as port:
-            ground = Ground(
-                root=root / "range",
-                sandbox=None if isolated else PlainSandbox(),
-                sibling=sibling,
-                words={"PROXY_PORT": str(port)},
+    with tempfile.TemporaryDirectory() as folder, proving_ground(Path(folder)) as ground:
+        planned = trials(arguments.only)
+        for tree, kind, expected, conditions in planned:
+            ended, good, attempts = tried(tree, expected, ground, conditions)
+            counts[kind][0] += 1
+            counts[kind][1] += good
+            rows.append(row(tree.name, kind, ended.replace(folder, "…"), good, attempts))
+            print(rows[-1], flush=True)
+            report = written(
+                rows, counts, len(planned), "A" if ground.sandbox is None else "C", time.monotonic() - began
             )
-            planned = trials(arguments.only)
-            for tree, kind, expected, conditions in planned:
-                ended, good, attempts = tried(tree, expected, ground, conditions)
-                counts[kind][0] += 1
-                counts[kind][1] += good
-                rows.append(row(tree.name, kind, ended, good, attempts))
-                print(rows[-1], flush=True)
-                report = written(rows, counts, len(planned), "A" if isolated else "C", time.monotonic() - began)
-                arguments.output.write_text(report, encoding="utf-8")  # each time: it takes a while
+            arguments.output.write_text(report, encoding="utf-8")  # each time: it takes a while
     (cheats, stopped), (twins, passed) = counts["cheat"], counts["twin"]
     return int(stopped < cheats or passed < twins)
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from evaluators.isolation import facts, why_not_a
-from evaluators.sandbox import PlainSandbox
-from tests.cheats.ground import Ground, elsewhere
-from tests.cheats.witness import Sibling
+from tests.cheats.ground import Ground, proving_ground
 
 
 @pytest.fixture(scope="session")
@@ -21,15 +17,6 @@ def isolated() -> bool:
 
 
 @pytest.fixture(scope="session")
-def ground(tmp_path_factory: pytest.TempPathFactory, isolated: bool) -> Iterator[Ground]:
-    """In tier A where there is one; in tier C, for what needs no containment, where there is none."""
-    root: Path = tmp_path_factory.mktemp("ground")
-    with contextlib.ExitStack() as stack:
-        sibling = stack.enter_context(Sibling(root / "sibling"))
-        port = stack.enter_context(elsewhere(root / "elsewhere"))
-        yield Ground(
-            root=root / "range",
-            sandbox=None if isolated else PlainSandbox(),
-            sibling=sibling,
-            words={"PROXY_PORT": str(port)},
-        )
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with proving_ground(tmp_path_factory.mktemp("ground")) as ground:
+        yield ground

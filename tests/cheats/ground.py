@@ -14,6 +14,7 @@ from pathlib import Path
 
 from evaluators.evaluator import EvaluationTask, Lease
 from evaluators.inspection.inspector import RULE_IDS
+from evaluators.isolation import facts, why_not_a
 from evaluators.judge import static_check
 from evaluators.pipeline import LocalEvaluator
 from evaluators.preparation import prepare
@@ -125,6 +126,23 @@ class Ground:
             return static_check(make_tree(folder, tree, {**words, **numbers}))
         finally:
             shutil.rmtree(folder)
+
+
+@contextmanager
+def proving_ground(root: Path) -> Iterator[Ground]:
+    """A ground in `root`, with a sibling and an honest server elsewhere.
+
+    In tier A where there is one; in tier C, for what needs no containment, where there is none.
+    """
+    root.chmod(0o755)  # candidates run as another user
+    isolated = why_not_a(facts()) is None
+    with Sibling(root / "sibling") as sibling, elsewhere(root / "elsewhere") as port:
+        yield Ground(
+            root=root / "range",
+            sandbox=None if isolated else PlainSandbox(),
+            sibling=sibling,
+            words={"PROXY_PORT": str(port)},
+        )
 
 
 @contextmanager

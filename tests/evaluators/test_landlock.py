@@ -224,13 +224,13 @@ def test_the_second_filter_yields_to_what_protects_already(machine: str) -> None
 _ATTEMPTS = r"""
 import ctypes, errno, json, os, signal, socket, subprocess, sys
 secret, foreign_port, victim, artifact, abstract = sys.argv[1:]
-home, results = os.environ["HOME"], {}
-def attempt(name):
+home, results, name = os.environ["HOME"], {}, "vibeserve-test-tier-b"
+def attempt(what):
     def run(function):
         try:
-            results[name] = repr(function())
+            results[what] = repr(function())
         except OSError as error:
-            results[name] = errno.errorcode[error.errno]
+            results[what] = errno.errorcode[error.errno]
     return run
 def bind(port):
     with socket.socket() as server:
@@ -260,8 +260,8 @@ attempt("list secrets")(lambda: os.listdir(os.path.dirname(secret)))
 attempt("link secret")(lambda: os.link(secret, home + "/link"))
 attempt("read through a symlink")(lambda: (os.symlink(secret, home + "/s"), open(home + "/s").read())[1])
 attempt("read shadow")(lambda: open("/etc/shadow").read())
-attempt("write tmp")(lambda: open("/tmp/vibeserve-test-tier-b", "w"))
-attempt("write shared memory")(lambda: open("/dev/shm/vibeserve-test-tier-b", "w"))
+attempt("write tmp")(lambda: open(f"/tmp/{name}", "w"))
+attempt("write shared memory")(lambda: open(f"/dev/shm/{name}", "w"))
 attempt("environment of another")(lambda: open(f"/proc/{victim}/environ").read())
 attempt("command line of another")(lambda: open(f"/proc/{victim}/cmdline").read())
 attempt("processes")(lambda: os.listdir("/proc"))
