@@ -13,7 +13,18 @@ from evaluators.load.endpoint import Endpoint
 from evaluators.load.record import Failure, Request, Response
 from evaluators.load.session import LoadSession
 from evaluators.load.workload import Load
-from evaluators.probes import ECHO, LEAD, PROBE, Probing, mark_probes, refused, remembered, unseeded
+from evaluators.probes import (
+    ECHO,
+    ENOUGH_TOKENS,
+    LEAD,
+    MOST_PAIRS,
+    PROBE,
+    Probing,
+    mark_probes,
+    refused,
+    remembered,
+    unseeded,
+)
 from population.evaluation import Rejected
 from tests.evaluators.test_audit import response
 from tests.evaluators.toy_server import VOCAB, Script, ToyServer
@@ -178,7 +189,8 @@ def asked_again(script: Script) -> tuple[tuple[Response, ...] | Rejected, ToySer
         with LoadSession(endpoint, [LOAD]) as session:
             timed = session.run(LOAD, 1, 2).responses
             before = len(server.seen)
-            found = Probing(session=session, loads=[LOAD], seed=4).ask_again(timed, 2.0)
+            # As after a minute of loads: time enough for a machine that is busy with other things.
+            found = Probing(session=session, loads=[LOAD], seed=4).ask_again(timed, 60.0)
         server.seen = server.seen[before:]
     return found, server
 
@@ -189,14 +201,17 @@ def test_probes_are_asked_alone_and_in_a_crowd() -> None:
     prompts = {tuple(r.prompt_ids) for r in found if r.purpose == PROBE}
     echoes = [r for r in found if r.purpose == ECHO]
     assert {tuple(r.prompt_ids) for r in echoes} <= prompts
-    assert Counter("~alone" in r.id for r in echoes) == {True: LEAD, False: 2}
+    pairs = sum("~alone" in r.id for r in echoes)
+    assert LEAD <= pairs <= MOST_PAIRS  # a machine that stalls makes a pair mislead; another is asked then
+    assert len(echoes) == pairs + 2
     assert {r.max_tokens for r in echoes} == {30}  # their shape is that of timed ones
-    assert all(4 <= r.tokens < 30 and r.censored for r in echoes)
+    assert all(r.tokens >= ENOUGH_TOKENS for r in echoes)
+    assert any(r.tokens < 30 and r.censored for r in echoes)  # the client hung up, unless it stalled
     bodies = [seen.body for seen in server.seen]
-    assert [seen.in_flight for seen in server.seen[: 2 * LEAD]] == [1] * 2 * LEAD
+    assert [seen.in_flight for seen in server.seen[: 2 * pairs]] == [1] * 2 * pairs
     assert {key for body in bodies for key in body} == set(bodies[0]) | {"stop", "seed"}
     fresh = [b for b in bodies if tuple(b["prompt"]) not in prompts and "seed" not in b]
-    assert [len(b["prompt"]) for b in fresh] == [6] * LEAD
+    assert [len(b["prompt"]) for b in fresh] == [6] * pairs
     assert sum("stop" in body for body in bodies) == 1
     assert len({body["seed"] for body in bodies if "seed" in body}) == 1
 
