@@ -180,7 +180,7 @@ def test_what_is_unusual_must_not_be_sent_away() -> None:
     assert refused([replace(echo, failure=away), replace(seeded, failure=away)]) is None  # overloaded
 
 
-LOAD = Load(name="high", rate_per_s=50.0, window_s=0.3, input_tokens=(6, 6), output_tokens=(30, 30))
+LOAD = Load(name="high", rate_per_s=15.0, window_s=1.0, input_tokens=(6, 6), output_tokens=(30, 30))
 
 
 def asked_again(script: Script) -> tuple[tuple[Response, ...] | Rejected, ToyServer]:
