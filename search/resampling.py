@@ -68,7 +68,8 @@ def _draw(
     rng: np.random.Generator,
 ) -> FloatArray:
     if not np.isfinite(costs).all():
-        return np.quantile(costs[picks], 0.5, axis=1, method="higher")
+        middles: FloatArray = np.quantile(costs[picks], 0.5, axis=1, method="higher")
+        return middles
     error = abs(objective.cost(known.high) - objective.cost(known.low)) / 2 / _Z95
     centre, plain = objective.cost(known.value), float(costs.std()) / np.sqrt(len(costs))
     if len(costs) < _LEAST_REPEATS or plain == 0:

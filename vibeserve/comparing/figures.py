@@ -179,8 +179,8 @@ class Fronts:
 
 def _ratios(there: FloatArray, here: FloatArray) -> FloatArray:
     """How many times better `here` is, from costs; two that are both infinite are equal."""
-    logs = np.subtract(there, here, out=np.zeros_like(there), where=there != here)
-    return np.exp(logs)
+    ratios: FloatArray = np.exp(np.subtract(there, here, out=np.zeros_like(there), where=there != here))
+    return ratios
 
 
 def _draw(contender: Contender, objectives: Sequence[Objective], rng: np.random.Generator) -> FloatArray:

@@ -16,7 +16,7 @@ export function head(title, lead) {
       ["Scored", count(seen.scored), `${count(seen.rejected)} rejected`],
       ["On the front", count(seen.front), "candidates"],
       ["Hypervolume", seen.hypervolume === null ? "none yet" : number(seen.hypervolume), seen.hypervolume === null ? "" : "log volume"],
-      ["Search time", duration(seen.elapsed_s), of(budget.wall_time_s, duration)],
+      ["Wall time", duration(seen.elapsed_s), budget.wall_time_s ? `${duration(budget.wall_time_s)} for the search` : ""],
       ["Machine errors", count(seen.errors), "retried"],
     ];
     if (seen.gpu_hours !== null) tilesShown.push(["GPU time", `${number(seen.gpu_hours)} h`, of(budget.gpu_hours, (hours) => `${number(hours)} h`)]);

@@ -16,7 +16,7 @@ export async function open({ root }) {
       el("td", { className: "num" }, count(run.front)),
       el("td", { className: "num" }, run.hypervolume === null ? "–" : number(run.hypervolume)),
       el("td", { className: "num" }, duration(run.elapsed_s))));
-    const heads = ["Run", "State", ...["Children", "Scored", "Front", "Hypervolume (log volume)", "Search time"].map((text) => ({ text, num: true }))];
+    const heads = ["Run", "State", ...["Children", "Scored", "Front", "Hypervolume (log volume)", "Wall time"].map((text) => ({ text, num: true }))];
     replace(body, card("", table("", heads, rows)), runs.length > 1 ? el("p", {}, link("/compare", "Compare these runs")) : null);
   };
 }
