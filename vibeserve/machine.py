@@ -35,14 +35,14 @@ def node_reports(address: str | None, allow_reduced: bool) -> list[NodeReport]:
     """
     if address is None:
         return [inspect_node(allow_reduced)]
-    from vibeserve import cluster
+    from vibeserve.cluster import connection, nodes
 
-    cluster.connect(None if address == "local" else address)
+    connection.connect(None if address == "local" else address)
     try:
         look = partial(inspect_node, allow_reduced)
-        return cluster.on_nodes(cluster.Demand(cpus=0), look, _PROBE_TIMEOUT_S)
+        return nodes.on_nodes(nodes.Demand(cpus=0), look, _PROBE_TIMEOUT_S)
     finally:
-        cluster.disconnect()
+        connection.disconnect()
 
 
 def _python() -> Check:

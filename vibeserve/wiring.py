@@ -43,7 +43,7 @@ from vibeserve.runs import STOP_MARKER
 from vibeserve.workshop import Kit, Workshop, pack
 
 if TYPE_CHECKING:
-    from vibeserve.cluster import Demand
+    from vibeserve.cluster.nodes import Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,9 +362,9 @@ def _isolation(config: Config, target: Target, kit: Kit, state: State) -> list[s
     if _is_local(config):
         found = [look()]
     else:
-        from vibeserve import cluster
+        from vibeserve.cluster import nodes
 
-        found = cluster.on_nodes(_demand(config, target), look)
+        found = nodes.on_nodes(_demand(config, target), look)
     tiers.require(found)
     archive = state.archive
     return tiers.announcement(found, {e.tier for name in archive.scored for e in archive.evaluations(name)})
@@ -376,17 +376,19 @@ def _executor(config: Config, kit: Kit, target: Target, alone: bool = False) -> 
         from vibeserve.inline import InlineExecutor
 
         return InlineExecutor(Workshop(kit))
-    from vibeserve import cluster
+    from vibeserve.cluster.connection import connect
+    from vibeserve.cluster.nodes import pinned
+    from vibeserve.cluster.ray_executor import RayExecutor
 
-    cluster.connect(config.cluster.address)
+    connect(config.cluster.address)
     demand = _demand(config, target)
     if alone:
-        return cluster.RayExecutor(kit, cluster.pinned(demand), 1)
-    return cluster.RayExecutor(kit, demand, config.cluster.evaluate_slots)
+        return RayExecutor(kit, pinned(demand), 1)
+    return RayExecutor(kit, demand, config.cluster.evaluate_slots)
 
 
 def _demand(config: Config, target: Target) -> Demand:
-    from vibeserve.cluster import Demand
+    from vibeserve.cluster.nodes import Demand
 
     labels = dict(config.cluster.labels)
     if target.resources.accelerator_type:

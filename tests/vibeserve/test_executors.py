@@ -14,7 +14,7 @@ from population.ledger import read_events
 from population.replay import State
 from tests.contracts.executor_contract import ExecutorContract, Make, child, drain
 from tests.vibeserve.recorded import RecordedEvaluator, toy_config, toy_kit
-from vibeserve import cluster
+from vibeserve.cluster import connection, nodes, ray_executor
 from vibeserve.display import SilentDisplay
 from vibeserve.executor import Evaluated, Fault, Mutated
 from vibeserve.inline import InlineExecutor
@@ -54,9 +54,9 @@ def two_nodes(cache: None) -> Iterator[str]:
 class TestRay(ExecutorContract):
     @pytest.fixture
     def make(self, two_nodes: str) -> Make:
-        def make(kit: object) -> cluster.RayExecutor:
-            cluster.connect(two_nodes)
-            return cluster.RayExecutor(kit, cluster.Demand(cpus=1))  # type: ignore[arg-type]
+        def make(kit: object) -> ray_executor.RayExecutor:
+            connection.connect(two_nodes)
+            return ray_executor.RayExecutor(kit, nodes.Demand(cpus=1))  # type: ignore[arg-type]
 
         return make
 
@@ -75,14 +75,14 @@ class TestRay(ExecutorContract):
             executor.close()
 
     def test_slots_are_counted_by_label(self, two_nodes: str) -> None:
-        cluster.connect(two_nodes)
+        connection.connect(two_nodes)
         try:
-            assert cluster.capacity(cluster.Demand(cpus=1)) == 2
-            assert cluster.capacity(cluster.Demand(cpus=1, labels={"rack": "b"})) == 1
-            assert cluster.capacity(cluster.Demand(cpus=1, gpus=1)) == 0
-            assert cluster.capacity(cluster.pinned(cluster.Demand(cpus=1))) == 1
+            assert nodes.capacity(nodes.Demand(cpus=1)) == 2
+            assert nodes.capacity(nodes.Demand(cpus=1, labels={"rack": "b"})) == 1
+            assert nodes.capacity(nodes.Demand(cpus=1, gpus=1)) == 0
+            assert nodes.capacity(nodes.pinned(nodes.Demand(cpus=1))) == 1
         finally:
-            cluster.ray.shutdown()
+            connection.ray.shutdown()
 
     def test_the_doctor_attacks_every_node(self, two_nodes: str) -> None:
         reports = node_reports(two_nodes, allow_reduced=False)
@@ -91,7 +91,7 @@ class TestRay(ExecutorContract):
             assert report.probe is not None, report.trouble
             assert (report.probe.unexpected, report.ok) == ((), True)
             assert report.probe.attacks >= 31
-        assert not cluster.ray.is_initialized()
+        assert not connection.ray.is_initialized()
 
     def test_a_run_on_two_nodes_survives_a_dead_worker(self, two_nodes: str, tmp_path: Path) -> None:
         evaluator = RecordedEvaluator(die_once=tmp_path / "died", delay_s=0.05)

@@ -1,4 +1,4 @@
-"""The one door to Ray: decides how tasks become Ray tasks, which resources they hold, and which deaths are faults.
+"""Decides how tasks become Ray tasks, which resources they hold, and which deaths are faults.
 
 Two pools. A mutation holds no evaluation resources (an LLM may think for minutes); an evaluation holds the target's
 CPUs and GPUs. The two are chained by reference, so a child takes its GPU the moment its tree exists. Nothing is retried
@@ -8,47 +8,23 @@ by Ray: the driver decides that, by the kind of death.
 from __future__ import annotations
 
 import os
-
-# Before `import ray`: under `uv run` Ray would rewrite the workers' environment, and tasks would hang.
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-os.environ.setdefault("RAY_worker_niceness", "0")
-
-import logging
-import socket
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
 
 from population.errors import InfrastructureError
 from population.evaluation import Rejected, Stage
+from vibeserve.cluster.connection import disconnect
+from vibeserve.cluster.nodes import Demand, capacity, resources
 from vibeserve.executor import ChildTask, Completion, Evaluated, Fault, MeasureTask, Mutated
 from vibeserve.workshop import Kit, Workshop
 
 _BOARD_TIMEOUT_S = 0.5
 _CAPACITY_TTL_S = 5.0
-_LISTENER_TIMEOUT_S = 5.0
-_NODE_LABEL = "ray.io/node-id"
-_NODE_TIMEOUT_S = 60.0
-
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What one evaluation holds, and where it may run."""
-
-    cpus: int
-    gpus: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Ray node labels that must match."""
 
 
 class _Board:
@@ -100,105 +76,6 @@ def _evaluate(
         return _shop(kit).measure(measure, lambda stage: board.enter.remote(measure.key, stage))
     finally:
         board.leave.remote(measure.key)
-
-
-def connect(address: str | None) -> None:
-    """Join the cluster at `address`, or start Ray on this machine.
-
-    Raises:
-        InfrastructureError: no cluster answers there.
-    """
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-    if address is None:
-        options |= {"address": "local", "include_dashboard": False}
-    else:
-        _require_listener(address)
-        options |= {"address": address}
-        if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # `ray job submit` has shipped the checkout already
-            checkout = Path(__file__).resolve().parent.parent
-            options["runtime_env"] = {"working_dir": str(checkout), "excludes": ["/runs", "*.git"]}
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError, ray_errors.RayError) as error:
-        raise InfrastructureError(
-            f"expected a Ray cluster at {address or 'this machine'}: {str(error).strip() or type(error).__name__}. "
-            "Check `ray status`; with token authentication export RAY_AUTH_MODE=token on both sides; "
-            "-s cluster.executor=inline runs without Ray, one child at a time"
-        ) from error
-
-
-def disconnect() -> None:
-    """Leave the cluster, and end it if `connect` has started it."""
-    if ray.is_initialized():
-        ray.shutdown()
-
-
-def _require_listener(address: str) -> None:
-    """Ray itself would try for a minute before it says that nobody is there.
-
-    Raises:
-        InfrastructureError: nothing listens at `host:port` or `ray://host:port`; other forms are left to Ray.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_LISTENER_TIMEOUT_S).close()
-    except OSError as error:
-        raise InfrastructureError(
-            f"expected a Ray cluster at {address}: {error.strerror or error}. Check the address with `ray status`; "
-            "-s cluster.executor=inline runs without Ray, one child at a time"
-        ) from error
-
-
-def resources() -> dict[str, float]:
-    """What the connected cluster has in total: CPU, GPU, memory (bytes) and custom resources."""
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return total
-
-
-def capacity(demand: Demand) -> int:
-    """Evaluations that fit on the connected cluster at once, summed over nodes that match the labels."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return sum(_fits(node, demand) for node in nodes)
-
-
-def on_nodes(demand: Demand, look: Callable[[], Answer], timeout_s: float = _NODE_TIMEOUT_S) -> list[Answer]:
-    """What `look` says on each node that matches the demand's labels and could hold it.
-
-    Raises:
-        InfrastructureError: a node did not answer.
-    """
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    chosen = [node["NodeID"] for node in nodes if _fits(node, demand)]
-    task: Any = ray.remote(num_cpus=0, max_retries=0)(_ask)
-    asked = [task.options(label_selector={_NODE_LABEL: node}).remote(look) for node in chosen]
-    try:
-        answers: list[Answer] = ray.get(asked, timeout=timeout_s)
-    except ray_errors.RayError as error:
-        raise InfrastructureError(f"a node of the cluster does not answer: {str(error).strip()}") from error
-    return answers
-
-
-def _ask(look: Callable[[], Answer]) -> Answer:
-    return look()
-
-
-def pinned(demand: Demand) -> Demand:
-    """The same demand on one node alone, so that what is compared is measured on one machine."""
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if _fits(node, demand):
-            return replace(demand, labels={**demand.labels, _NODE_LABEL: node["NodeID"]})
-    return demand
-
-
-def _fits(node: Mapping[str, Any], demand: Demand) -> int:
-    if not node["Alive"] or any(node.get("Labels", {}).get(k) != v for k, v in demand.labels.items()):
-        return 0
-    has = node["Resources"]
-    by_cpu = int(has.get("CPU", 0) // demand.cpus) if demand.cpus else sys.maxsize
-    by_gpu = int(has.get("GPU", 0) // demand.gpus) if demand.gpus else sys.maxsize
-    return min(by_cpu, by_gpu)
 
 
 class RayExecutor:

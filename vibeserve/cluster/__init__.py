@@ -1,0 +1,11 @@
+"""The one door to Ray: how a run joins a cluster, what its nodes are, and how tasks run on them."""
+
+from __future__ import annotations
+
+import os
+
+# Before `import ray`: under `uv run` Ray would rewrite the workers' environment, and tasks would hang.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")
