@@ -1,18 +1,49 @@
-"""Decides what the hardware of an evaluation is called, so that only equal machines are compared."""
+"""Decides what the hardware of an evaluation is called, and what it is known by, so that only equals are compared.
+
+`hardware` is for people: models and counts. `fingerprint` is for the rule that every measurement of a run is made on
+the same hardware: whatever of the machine changes how fast a server is, as far as one can ask for it.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 _TIMEOUT_S = 20.0
+_GPU_FACTS: Mapping[str, str] = {
+    "name": "GPU",
+    "memory.total": "GPU memory",
+    "power.limit": "GPU power limit",
+    "clocks.max.sm": "GPU SM clock at most",
+    "clocks.max.memory": "GPU memory clock at most",
+    "mig.mode.current": "GPU MIG",
+    "ecc.mode.current": "GPU ECC",
+    "driver_version": "NVIDIA driver",
+}
+"""Field of `nvidia-smi --query-gpu` → what it is called in a fingerprint."""
+_PACKAGES = ("numpy", "torch", "triton", "vllm", "flashinfer-python", "transformers")
+"""What servers compute with; part of the fingerprint where the node's Python has it."""
+_NO_ANSWER = "unknown"
+
+
+def fingerprint(gpus: Sequence[str] | None = ()) -> dict[str, str]:
+    """What tells machines apart on which the same server is not equally fast: fact → value.
+
+    Args:
+        gpus: indices or UUIDs of a lease's GPUs; None: every GPU that this process may use. GPUs that differ are
+            named together, as in `NVIDIA A100 + NVIDIA H200`.
+    """
+    wanted = _usable_gpus() if gpus is None else tuple(gpus)
+    return {**_software(), **(_gpu_facts(wanted) if wanted else {})}
 
 
 def hardware(cpus: int, gpus: Sequence[str] = ()) -> str:
@@ -45,14 +76,51 @@ def gpu_model(gpu: str) -> str:
     return next(iter(_gpu_names(gpu)), "GPU")
 
 
-def _gpu_names(which: str | None = None) -> list[str]:
-    """One per GPU; empty where nvidia-smi is missing or fails."""
+@cache
+def _software() -> dict[str, str]:
+    """The parts that stay the same as long as this process lives."""
+    facts = {"CPU": cpu_model(), "Python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            facts[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return facts
+
+
+def _gpu_facts(gpus: Sequence[str]) -> dict[str, str]:
+    """Asked anew each time: power limits and drivers change under a process that lives long."""
+    query = ["-i", ",".join(gpus), f"--query-gpu={','.join(_GPU_FACTS)}", "--format=csv,noheader"]
+    rows = [[cell.strip() for cell in line.split(",")] for line in _nvidia_smi(*query).splitlines() if line.strip()]
+    rows = [row for row in rows if len(row) == len(_GPU_FACTS)]
+    facts = {"GPU": _NO_ANSWER}
+    for column, name in enumerate(_GPU_FACTS.values() if rows else ()):
+        facts[name] = " + ".join(sorted({row[column] for row in rows}))
+    found = re.search(r"CUDA Version\s*:\s*([\d.]+)", _nvidia_smi())
+    return facts | {"CUDA": found[1] if found else _NO_ANSWER}
+
+
+def _usable_gpus() -> tuple[str, ...]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(gpu for gpu in visible.split(",") if gpu)
+    return tuple(str(index) for index in range(len(_gpu_names())))
+
+
+def _nvidia_smi(*options: str) -> str:
+    """What it prints; empty where it is missing or fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return []
-    query = [program, *(["-i", which] if which else []), "--query-gpu=name", "--format=csv,noheader"]
+        return ""
     try:
-        listing = subprocess.run(query, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True).stdout
+        return subprocess.run(
+            [program, *options], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
-        return []
+        return ""
+
+
+def _gpu_names(which: str | None = None) -> list[str]:
+    """One per GPU; empty where nvidia-smi is missing or fails."""
+    listing = _nvidia_smi(*(["-i", which] if which else []), "--query-gpu=name", "--format=csv,noheader")
     return [line.strip() for line in listing.splitlines() if line.strip()]

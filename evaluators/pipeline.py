@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from evaluators import gpu_health
 from evaluators.artifacts import default_cache
 from evaluators.audit import audit, sample_responses
 from evaluators.benchmark import NOISE_RETRIES, Measurement, measure
@@ -72,9 +73,14 @@ class LocalEvaluator:
                 scratch=lease.scratch, noise_retries=self._noise_retries,
                 output=task.output or lease.scratch / "output",
             )  # fmt: skip
+            health = gpu_health.look(lease.gpus)
             evaluation = _Evaluation(site, clock).run()
         except OSError as error:
             raise InfrastructureError(f"evaluation of {task.candidate}: {error}; is the disk full?") from error
+        if isinstance(evaluation, Rejected) and evaluation.stage is not Stage.STATIC:
+            wrong = gpu_health.fault(health, gpu_health.look(lease.gpus))
+            if wrong is not None:
+                raise InfrastructureError(f"evaluation of {task.candidate}: {wrong}")
         return replace(evaluation, stage_s=clock.seconds(), tier=sandbox.tier, gaps=sandbox.gaps)
 
 

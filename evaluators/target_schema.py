@@ -150,6 +150,8 @@ class ResourcesTable:
     num_gpus: Annotated[int, Field(strict=True, ge=0)] = 0
     accelerator_type: Annotated[str | None, BeforeValidator(lambda text: text or None)] = None
     """A Ray accelerator type such as "H200"; empty: any."""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    """Ray node labels that the node must have, as Ray's selectors spell them: `{"rack" = "in(a,b)"}`."""
     cpus: Count = 1
 
 

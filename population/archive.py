@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 
 import numpy as np
 
-from population import dominance
 from population.candidate import Candidate, Child, Failure
 from population.dominance import Points
 from population.errors import ConfigError, RunError
 from population.evaluation import Evaluation, Rejected, Scored, Stage
+from population.kernel import IntArray, Kernel, Rows
 from population.objectives import FloatArray, ObjectiveSet, objective_samples
 from population.statistics import Estimate, estimate
 
@@ -33,6 +34,7 @@ def noise_factor(evaluations: Iterable[Scored]) -> float:
 class _Standing:
     """What the pooled samples of one scored candidate amount to; arrays (M,) are read-only."""
 
+    row: int
     samples: Mapping[str, tuple[float, ...]]
     estimates: Mapping[str, Estimate]
     costs_M: FloatArray
@@ -45,6 +47,9 @@ class Archive:
 
     A candidate is *scored* while every evaluation of it is `Scored`. A re-measurement that is `Rejected` takes it out
     of `scored` and of the front for good: a server that sometimes fails is not proven accurate.
+
+    Every candidate that is scored at first gets a *row*, in order of arrival, and keeps it. Who must not look at all
+    candidates for every child reads `points` by row and follows `changes`; the front itself is kept up to date so.
     """
 
     def __init__(self, objectives: ObjectiveSet) -> None:
@@ -54,8 +59,13 @@ class Archive:
         self._evaluations: dict[str, list[Evaluation]] = {}
         self._standings: dict[str, _Standing] = {}
         self._trees: dict[str, str] = {}
+        self._rows = Rows(len(objectives))
+        self._names: list[str] = []
+        self._changes: list[int] = []
+        self._followed = 0
+        self._kernel = Kernel(self._rows)
+        self._scored: tuple[str, ...] | None = ()
         self._front: tuple[str, ...] | None = ()
-        self._front_points = self._points(())
 
     @property
     def children(self) -> Mapping[int, Child]:
@@ -74,17 +84,65 @@ class Archive:
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """Ids of the scored candidates in the order in which they ended; the seed comes first."""
-        return tuple(self._standings)
+        """Ids of the scored candidates in the order in which they ended; the seed comes first.
+
+        O(n) after every change; ask `is_scored`, `scored_count` or `youngest` where that counts.
+        """
+        if self._scored is None:
+            self._scored = tuple(self._standings)
+        return self._scored
+
+    @property
+    def scored_count(self) -> int:
+        return len(self._standings)
+
+    def is_scored(self, candidate: str) -> bool:
+        return candidate in self._standings
+
+    def youngest(self, count: int) -> list[str]:
+        """The last `count` of `scored`, youngest first."""
+        return list(islice(reversed(self._standings), count))
 
     @property
     def front(self) -> tuple[str, ...]:
         """Ids of the front, given measurement noise (`population.dominance`), by ascending total cost."""
+        self._follow()
         if self._front is None:
-            ids = self.scored
-            self._front = tuple(ids[row] for row in dominance.front(self._points(ids)))
-            self._front_points = self._points(self._front)
+            self._front = tuple(self._names[row] for row in self._kernel.members)
         return self._front
+
+    @property
+    def front_rows(self) -> IntArray:
+        """Rows of the front, in its order."""
+        self._follow()
+        return np.array(self._kernel.members, dtype=np.intp)
+
+    @property
+    def points(self) -> Points:
+        """Costs and intervals (N, M) by row, to be read only; rows of those no longer scored mean nothing."""
+        return self._rows.points
+
+    @property
+    def rows(self) -> Rows:
+        """As `points`, with the order of total costs; to be read only."""
+        return self._rows
+
+    def row(self, candidate: str) -> int:
+        """The row of a scored candidate."""
+        return self._standing(candidate).row
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Row → candidate id, also of those no longer scored; not to be changed."""
+        return self._names
+
+    @property
+    def changes(self) -> Sequence[int]:
+        """The rows that `add` and `remeasure` gave or changed, in that order; grows only, not to be changed.
+
+        A follower remembers how many it has seen, and asks `is_scored` of the rest.
+        """
+        return self._changes
 
     def evaluations(self, candidate: str) -> tuple[Evaluation, ...]:
         """The first evaluation and every re-measurement, in order."""
@@ -109,7 +167,8 @@ class Archive:
 
     def costs_of(self, candidates: Iterable[str]) -> FloatArray:
         """Costs (N, M) of scored candidates, in the given order."""
-        return self._points(tuple(candidates)).costs_NM
+        rows = [self._standing(candidate).row for candidate in candidates]
+        return self._rows.points.costs_NM[np.array(rows, dtype=np.intp)]
 
     def metrics(self, candidate: str) -> Mapping[str, Estimate]:
         """Estimates of every metric that was measured; those that are no objective take the largest declared noise."""
@@ -165,8 +224,8 @@ class Archive:
         self._trees.setdefault(child.tree, child.id)
         self._evaluations[child.id] = [child.evaluation]
         if isinstance(child.evaluation, Scored):
-            self._standings[child.id] = self._weigh(child.id)
-            self._enter_front(child.id)
+            self._names.append(child.id)
+            self._weigh(child.id, None)
 
     def remeasure(self, candidate: str, evaluation: Evaluation) -> None:
         """Pool one more evaluation of a candidate that was scored at first.
@@ -179,11 +238,15 @@ class Archive:
             raise RunError(f"{candidate} cannot be re-measured: expected a candidate that was scored")
         self._require_admissible(candidate, evaluation)
         self._evaluations[candidate].append(evaluation)
+        standing = self._standings.get(candidate)
+        if standing is None:
+            return
         if isinstance(evaluation, Rejected):
-            self._standings.pop(candidate, None)
-        elif candidate in self._standings:
-            self._standings[candidate] = self._weigh(candidate)
-        self._front = None
+            del self._standings[candidate]
+            self._changes.append(standing.row)
+            self._scored = None
+        else:
+            self._weigh(candidate, standing.row)
 
     def _standing(self, candidate: str) -> _Standing:
         try:
@@ -197,7 +260,8 @@ class Archive:
         if admitted is not evaluation and isinstance(admitted, Rejected):
             raise RunError(f"evaluation of {candidate}: {admitted.reason}")
 
-    def _weigh(self, candidate: str) -> _Standing:
+    def _weigh(self, candidate: str, row: int | None) -> None:
+        """Pool all evaluations of a scored candidate, in its row; None for a new one."""
         scored = [e for e in self._evaluations[candidate] if isinstance(e, Scored)]
         samples = {o.name: tuple(v for e in scored for v in objective_samples(o, e.samples)) for o in self.objectives}
         wider = noise_factor(scored)
@@ -205,24 +269,28 @@ class Archive:
         costs, (low, high) = self.objectives.costs(estimates), self.objectives.cost_bounds(estimates)
         for array in (costs, low, high):
             array.setflags(write=False)
-        return _Standing(MappingProxyType(samples), MappingProxyType(estimates), costs, low, high)
-
-    def _points(self, ids: tuple[str, ...]) -> Points:
-        shape = (len(ids), len(self.objectives))
-        rows = [self._standings[i] for i in ids]
-        return Points(
-            np.array([r.costs_M for r in rows], dtype=np.float64).reshape(shape),
-            np.array([r.low_M for r in rows], dtype=np.float64).reshape(shape),
-            np.array([r.high_M for r in rows], dtype=np.float64).reshape(shape),
+        if row is None:
+            row, self._scored = self._rows.append(costs, low, high), None
+        else:
+            self._rows.change(row, costs, low, high)
+        self._changes.append(row)
+        self._standings[candidate] = _Standing(
+            row, MappingProxyType(samples), MappingProxyType(estimates), costs, low, high
         )
 
-    def _enter_front(self, newcomer: str) -> None:
-        """A newcomer that a member dominates changes nothing; any other may displace members, so the front is due."""
-        if self._front is None:
+    def _follow(self) -> None:
+        """Bring the front up to date, so that only what changed is looked at."""
+        if self._followed == len(self._changes):
             return
-        point = self._points((newcomer,))
-        if not dominance.dominated_by(point, self._front_points).any():
+        changed = dict.fromkeys(self._changes[self._followed :])
+        self._followed = len(self._changes)
+        before = list(self._kernel.members)
+        self._kernel.update(changed, self._still_scored(changed))
+        if before != self._kernel.members:
             self._front = None
+
+    def _still_scored(self, rows: Iterable[int]) -> Iterator[int]:
+        return (row for row in rows if self._names[row] in self._standings)
 
 
 def _require_numbers(evaluation: Scored) -> None:

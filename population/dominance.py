@@ -57,8 +57,12 @@ def better(a: Points, b: Points) -> BoolArray:
     The margin is the root of the sum of squares of a's pessimistic and b's optimistic half-width: the half-width of a
     95 % interval of the difference. A difference that is infinite on both sides, or unbounded, is never proven.
     """
-    margin = np.hypot(_width(a.costs_NM, a.high_NM), _width(b.low_NM, b.costs_NM))
-    return _width(a.costs_NM, b.costs_NM) > margin
+    return beyond_margin(a.costs_NM, a.high_NM, b.low_NM, b.costs_NM)
+
+
+def beyond_margin(costs: FloatArray, high: FloatArray, other_low: FloatArray, other_costs: FloatArray) -> BoolArray:
+    """As `better`, on arrays (…, M) that broadcast: of one side costs and pessimistic ends, of the other optimistic."""
+    return _width(costs, other_costs) > np.hypot(_width(costs, high), _width(other_low, other_costs))
 
 
 def _width(low: FloatArray, high: FloatArray) -> FloatArray:
@@ -70,10 +74,15 @@ def _width(low: FloatArray, high: FloatArray) -> FloatArray:
 def ranking(points: Points) -> npt.NDArray[np.intp]:
     """Row indices in the order of `precedes`. A point that is nowhere worse than another never comes after it."""
     costs = points.costs_NM
-    with np.errstate(invalid="ignore"):
-        totals = np.where(np.isposinf(costs).any(axis=1), np.inf, costs.sum(axis=1))
-    order: npt.NDArray[np.intp] = np.lexsort((*costs.T[::-1], totals))
+    order: npt.NDArray[np.intp] = np.lexsort((*costs.T[::-1], total_costs(costs)))
     return order
+
+
+def total_costs(costs_NM: FloatArray) -> FloatArray:
+    """Total costs (N,): the logarithm of the product of all gains, and infinite with any of them."""
+    with np.errstate(invalid="ignore"):
+        totals: FloatArray = np.where(np.isposinf(costs_NM).any(axis=1), np.inf, costs_NM.sum(axis=1))
+    return totals
 
 
 def dominated_by(point: Points, others: Points) -> BoolArray:
@@ -91,7 +100,10 @@ def dominated_by(point: Points, others: Points) -> BoolArray:
 
 
 def front(points: Points) -> npt.NDArray[np.intp]:
-    """Row indices of the front (the kernel), in the order of `precedes`; O(front * N * M)."""
+    """Row indices of the front (the kernel), in the order of `precedes`; O(front * N * M).
+
+    `kernel.Kernel` keeps it up to date for less, where points come and change.
+    """
     waiting = ranking(points)
     kept: list[np.intp] = []
     while waiting.size:

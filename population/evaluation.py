@@ -77,6 +77,9 @@ class Place:
     """As in CUDA_VISIBLE_DEVICES."""
     cpus: tuple[int, ...] = ()
     """Logical CPUs, ascending."""
+    fingerprint: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """What tells its hardware from other hardware: CPU, GPUs with clocks and power limit, driver, versions of what
+    servers compute with. Empty in records older than this field."""
 
     def __str__(self) -> str:
         """`node GPU 0 CPUs 0–3`."""

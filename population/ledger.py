@@ -12,25 +12,25 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from population.disk import Disk
+from population.disk import Disk, write_failed
 from population.errors import InfrastructureError, VibeServeError
 from population.events import EpochStarted, Event
 from population.segments import (
     Reading,
     Record,
     make_first_record,
-    make_record,
+    make_records,
     read_ledger,
     read_more,
     segment_path,
 )
-from population.tenure import Tenure, write_failed
+from population.tenure import Tenure
 
 
 def read_events(folder: Path) -> Iterator[Event]:
@@ -44,7 +44,7 @@ def read_events(folder: Path) -> Iterator[Event]:
 
 
 class Ledger:
-    """The writing end. `open` it, replay `events()`, then `append`. A context manager; used by one thread."""
+    """The writing end. `open` it, replay `events()`, then append. A context manager; used by one thread."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
         """Use `Ledger.open`."""
@@ -95,19 +95,28 @@ class Ledger:
         return iter(tuple(self._reading.events))
 
     def append(self, event: Event) -> Event:
-        """Make an event durable; returns it as a replay will read it, which is what the caller applies.
+        """`append_all` of one event."""
+        return self.append_all((event,))[0]
+
+    def append_all(self, events: Sequence[Event]) -> tuple[Event, ...]:
+        """Make events durable, by one write and one sync; returns them as a replay will read them.
+
+        The caller applies what is returned. After a crash a replay finds a prefix of the events, so they must make
+        sense in their order; none of them counts before this returns.
 
         Raises:
-            ValueError: the event cannot be recorded (a NaN); nothing was written and the ledger is as before.
-            LedgerError: another driver has taken over; the event does not count.
+            ValueError: an event cannot be recorded (a NaN); nothing was written and the ledger is as before.
+            LedgerError: another driver has taken over; the events do not count.
             InfrastructureError: the write or the sync failed. It is not retried: after a failed sync the system may
                 report success for data it has dropped. The ledger is `failed`.
         """
+        if not events:
+            return ()
         self.require_ours()
-        stamped = replace(event, time_s=time.time(), active_s=time.monotonic() - self._opened)
-        record = make_record(stamped, self._reading)
-        self._write(record)
-        return record.event
+        now_s, active_s = time.time(), time.monotonic() - self._opened
+        records = make_records([replace(event, time_s=now_s, active_s=active_s) for event in events], self._reading)
+        self._write(records)
+        return tuple(record.event for record in records)
 
     def require_ours(self) -> None:
         """Whether this driver is still the run's driver; cheap, to be asked before anything that has effects.
@@ -153,7 +162,7 @@ class Ledger:
         event = EpochStarted(epoch=self._tenure.epoch, host=socket.gethostname(), pid=os.getpid(), time_s=time.time())
         record = make_first_record(event, self._reading)
         self._reading.enter(self._tenure.segment)
-        self._write(record)
+        self._write([record])
 
     def _read_again(self) -> None:
         """What an older driver was told is durable was synced before its token was removed: it is there now."""
@@ -163,7 +172,7 @@ class Ledger:
             self._reading = read_ledger(self._folder, self._disk, before=self._tenure.epoch)
 
     def _settle_tail(self) -> None:
-        """The previous segment's last record may have missed its sync: write it again before building on it."""
+        """The previous segment's last append may have missed its sync: write it again before building on it."""
         path, start, end = self._reading.segment, self._reading.last_start, self._reading.end
         if path is None:
             return
@@ -172,12 +181,13 @@ class Ledger:
         except OSError as error:
             write_failed(error, path)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, records: Sequence[Record]) -> None:
         assert self._fd is not None
         self._failure = f"{self._tenure.segment}: interrupted in the middle of a record"
+        data = b"".join(record.line for record in records)
         try:
-            written = self._disk.write(self._fd, record.line)
-            if written < len(record.line):  # a full disk takes a part; the rest would not fit either
+            written = self._disk.write(self._fd, data)
+            if written < len(data):  # a full disk takes a part; the rest would not fit either
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._disk.sync(self._fd)
         except OSError as error:
@@ -185,4 +195,5 @@ class Ledger:
             write_failed(error, self._tenure.segment)
         self._failure = None
         self.require_ours()
-        self._reading.take(record)
+        for record in records:
+            self._reading.take(record)

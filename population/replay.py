@@ -41,6 +41,8 @@ class State:
     """Proposed and not ended, by child number."""
     mutated: dict[int, MutationDone] = field(default_factory=dict)
     """Commits of pending children."""
+    trees: dict[str, set[int]] = field(default_factory=dict)
+    """Tree hash → the pending children that have it."""
     summaries: dict[int, str] = field(default_factory=dict)
     """Child number → what its mutation said it did."""
     next_number: int = 0
@@ -58,6 +60,8 @@ class State:
     """Wall seconds of all evaluations that ended, re-measurements and finals among them."""
     mutate_s: float = 0.0
     """Wall seconds of all mutations that ended in a commit."""
+    candidates_s: float = 0.0
+    """Wall seconds of mutation and evaluation of all candidates."""
     past_s: float = 0.0
     """Active seconds of the epochs before this one."""
     epoch_s: float = 0.0
@@ -71,8 +75,8 @@ class State:
     @property
     def mean_cost_s(self) -> float:
         """Mean wall seconds of the candidates so far, 0 before the first."""
-        candidates = self.archive.candidates.values()
-        return sum(c.cost_s for c in candidates) / len(candidates) if candidates else 0.0
+        count = len(self.archive.candidates)
+        return self.candidates_s / count if count else 0.0
 
     @property
     def commits(self) -> dict[str, str]:
@@ -82,8 +86,8 @@ class State:
 
     def twin_of(self, tree: str, number: int) -> str | None:
         """The id of another child, ended or in flight, that has this very tree."""
-        flying = (candidate_id(n) for n, made in sorted(self.mutated.items()) if made.tree == tree and n != number)
-        return self.archive.trees.get(tree) or next(flying, None)
+        flying = min(self.trees.get(tree, set()) - {number}, default=None)
+        return self.archive.trees.get(tree) or (None if flying is None else candidate_id(flying))
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> State:
@@ -188,6 +192,7 @@ def _proposed(state: State, event: Proposed) -> None:
 
 def _mutation_done(state: State, event: MutationDone) -> None:
     state.mutated[event.number] = event
+    state.trees.setdefault(event.tree, set()).add(event.number)
     state.summaries[event.number] = event.summary
     state.mutate_s += event.elapsed_s
 
@@ -200,6 +205,11 @@ def _ended(state: State, event: Ended) -> None:
         assert isinstance(event.evaluation, Rejected)
         state.archive.add(Failure(proposal=proposal, evaluation=event.evaluation, cost_s=event.elapsed_s))
         return
+    state.trees[made.tree].discard(event.number)
+    if not state.trees[made.tree]:
+        del state.trees[made.tree]
+    cost_s = made.elapsed_s + event.elapsed_s
+    state.candidates_s += cost_s
     state.archive.add(
         Candidate(
             proposal=proposal,
@@ -207,7 +217,7 @@ def _ended(state: State, event: Ended) -> None:
             tree=made.tree,
             genome=made.genome,
             evaluation=event.evaluation,
-            cost_s=made.elapsed_s + event.elapsed_s,
+            cost_s=cost_s,
         )
     )
 
@@ -225,7 +235,7 @@ def _remeasured(state: State, event: Remeasured) -> None:
 
 
 def _final_measured(state: State, event: FinalMeasured) -> None:
-    if isinstance(event.evaluation, Rejected) and event.subject in state.archive.scored:
+    if isinstance(event.evaluation, Rejected) and state.archive.is_scored(event.subject):
         state.archive.remeasure(event.subject, event.evaluation)  # it is not proven accurate: off the front for good
     state.finals[event.subject, event.round] = event
     state.evaluate_s += event.elapsed_s

@@ -11,10 +11,13 @@ segment, and no other, has a `seal`: null, or which segment the new driver went 
 count. Whatever comes after these bytes is void: a torn record, or the appends of a driver that did not know it had
 been replaced.
 
+Several records may be written by one append, a *group*: each but the first of them has a `"first":7` after its `seq`,
+the `seq` of the group's first record. A segment's first record is alone.
+
 Which segments count follows backwards from the newest one whose first record is complete. Each append is written
-and synced before the next begins, so only the last line of a segment can be incomplete: *torn* is a line without a
+and synced before the next begins, so only the last group of a segment can be incomplete: *torn* is a line without a
 line end, or with a sector of zeros (its length reached the disk, its data did not). It was never acknowledged and is
-dropped.
+dropped, with what follows it in its group.
 Anything else that does not match its hash is *damage*, and damage stops the reading.
 """
 
@@ -22,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +40,7 @@ _SECTOR_BYTES = 512
 _NAME = re.compile(r"(\d{6})\.jsonl", re.ASCII)
 _LINE = re.compile(
     rb'\{"hash":"(?P<hash>[0-9a-f]{64})(?P<body>","seq":(?P<seq>\d{1,18})'
+    rb'(?:,"first":(?P<first>\d{1,18}))?'
     rb'(?:,"seal":(?P<seal>null|\{"segment":"(?P<segment>\d{6}\.jsonl)","bytes":(?P<bytes>\d{1,18}),"hash":"(?P<last>[0-9a-f]{64})"\}))?'
     rb',"event":(?P<event>\{.*\})\})',
     re.ASCII,
@@ -59,6 +63,8 @@ class Record:
     line: bytes
     hash: str
     event: Event
+    alone: bool = True
+    """Whether its append begins with it, so that what comes before was synced before it was written."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,8 +79,10 @@ class Reading:
     lines: int = 0
     """Complete records in it."""
     last_start: int = 0
-    """Where in it the last complete record begins, and below where it ends, in bytes."""
+    """Where in it the last append begins, and below where its last complete record ends, in bytes."""
     end: int = 0
+    first: int = 0
+    """`seq` of the record that the last append begins with."""
     notes: list[str] = field(default_factory=list)
     """What was dropped, in words."""
 
@@ -89,19 +97,27 @@ class Reading:
 
     def take(self, record: Record) -> None:
         """The record is the next one of the segment."""
+        if record.alone:
+            self.last_start, self.first = self.end, len(self.events)
         self.events.append(record.event)
         self.hash = record.hash
         self.lines += 1
-        self.last_start, self.end = self.end, self.end + len(record.line)
+        self.end += len(record.line)
 
 
-def make_record(event: Event, reading: Reading) -> Record:
-    """The record that continues `reading`, in the segment it is in.
+def make_records(events: Sequence[Event], reading: Reading) -> list[Record]:
+    """The group of records that continues `reading`, in the segment it is in.
 
     Raises:
-        ValueError: the event cannot be recorded.
+        ValueError: an event cannot be recorded.
     """
-    return _record(event, reading, b"")
+    first, previous = len(reading.events), reading.hash
+    records: list[Record] = []
+    for place, event in enumerate(events):
+        group = b',"first":%d' % first if place else b""
+        records.append(_record(event, first + place, previous, group))
+        previous = records[-1].hash
+    return records
 
 
 def make_first_record(event: Event, reading: Reading) -> Record:
@@ -110,14 +126,15 @@ def make_first_record(event: Event, reading: Reading) -> Record:
     if seal is not None:
         text = f'{{"segment":"{seal.segment}","bytes":{seal.bytes},"hash":"{seal.hash}"}}'
         sealed = text.encode("ascii")
-    return _record(event, reading, b',"seal":' + sealed)
+    return _record(event, len(reading.events), reading.hash, b',"seal":' + sealed)
 
 
-def _record(event: Event, reading: Reading, sealed: bytes) -> Record:
+def _record(event: Event, seq: int, previous: str, extra: bytes) -> Record:
     encoded = encode(event)
-    body = b'","seq":%d%b,"event":%b}' % (len(reading.events), sealed, encoded)
-    digest = _digest(reading.hash.encode("ascii"), body)
-    return Record(line=b'{"hash":"%b%b\n' % (digest.encode("ascii"), body), hash=digest, event=decode(encoded))
+    body = b'","seq":%d%b,"event":%b}' % (seq, extra, encoded)
+    digest = _digest(previous.encode("ascii"), body)
+    line = b'{"hash":"%b%b\n' % (digest.encode("ascii"), body)
+    return Record(line=line, hash=digest, event=decode(encoded), alone=not extra.startswith(b',"first"'))
 
 
 def _digest(previous: bytes, body: bytes) -> str:
@@ -220,15 +237,18 @@ def _read_segment(path: Path, disk: Disk, limit: int | None, reading: Reading) -
     """Take in the records from `reading.end` on."""
     offset = reading.end
     data = _read(path, disk, offset, None if limit is None else max(0, limit - offset))
+    start = offset
     for line in _lines(data):
         match = _LINE.fullmatch(line[:-1])
         if match is None or line[-1:] != b"\n" or not _continues(match, reading):
-            if limit is None and reading.end + len(line) == offset + len(data) and _is_torn(line, reading):
-                reading.notes.append(f"{path}: dropped {len(line)} bytes of a record that was never acknowledged")
+            if limit is None and _is_torn(data[start - offset :], reading):
+                dropped = offset + len(data) - start
+                reading.notes.append(f"{path}: dropped {dropped} bytes that were never acknowledged")
                 return
             expected = f"record {len(reading.events)} that continues {reading.hash[:12]}…"
             _damaged(path, reading.lines + 1, expected, _shown(line))
         reading.take(_checked(match, line, path, reading))
+        start = reading.end
     if limit is not None and reading.end != limit:
         _damaged(path, None, f"{limit} bytes, because the next segment goes on from there", f"{reading.end}")
 
@@ -243,6 +263,8 @@ def _checked(match: re.Match[bytes], line: bytes, path: Path, reading: Reading) 
     number = reading.lines + 1
     if (match["seal"] is not None) != (number == 1):
         _damaged(path, number, "a 'seal' in the first record of a segment and in no other", _shown(line))
+    if match["first"] is not None and (number == 1 or int(match["first"]) != reading.first):
+        _damaged(path, number, f"a record of the group that begins with {reading.first}", _shown(line))
     if match["last"] is not None and match["last"].decode("ascii") != reading.hash:
         _damaged(path, number, f"a seal with hash {reading.hash[:12]}…", match["last"][:12].decode("ascii"))
     try:
@@ -252,13 +274,26 @@ def _checked(match: re.Match[bytes], line: bytes, path: Path, reading: Reading) 
             f"{path}: line {number}: intact, but not an event that this version knows: {error}. "
             "Use the version of vibeserve that wrote the run"
         ) from error
-    return Record(line=line, hash=match["hash"].decode("ascii"), event=event)
+    return Record(line=line, hash=match["hash"].decode("ascii"), event=event, alone=match["first"] is None)
 
 
-def _is_torn(line: bytes, reading: Reading) -> bool:
-    """Whether the last line of a segment was cut off while it was written, as opposed to changed afterwards."""
-    if _has_empty_sector(line, reading.end):
-        return True
+def _is_torn(tail: bytes, reading: Reading) -> bool:
+    """Whether what follows `reading` was cut off while it was written, as opposed to changed afterwards.
+
+    It is one append's: its first line is torn, and each further one is torn too, or whole and of the same group.
+    """
+    start, seq = reading.end, len(reading.events)
+    for line in _lines(tail):
+        whole = _LINE.fullmatch(line[:-1]) if line[-1:] == b"\n" else None
+        grouped = whole is not None and whole["first"] is not None
+        same = start > reading.end and grouped and int(whole["first"]) <= seq < int(whole["seq"])  # type: ignore[index]
+        if not same and not _has_empty_sector(line, start) and not _is_cut(line, reading):
+            return False
+        start += len(line)
+    return True
+
+
+def _is_cut(line: bytes, reading: Reading) -> bool:
     body = _LINE.fullmatch(line[:-1])  # a whole record before a wrong line end was complete once
     return line[-1:] != b"\n" and not (body is not None and _continues(body, reading))
 

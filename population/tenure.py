@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from population.disk import Disk
+from population.disk import Disk, write_failed
 from population.errors import InfrastructureError, LedgerError
 from population.segments import newest_epoch, segment_path
 
@@ -128,16 +128,3 @@ class Tenure:
             f"{self.segment}: expected to be the newest segment, but {successor} exists: another driver has "
             "taken this run over. This driver stops; nothing that was acknowledged is lost"
         ) from None
-
-
-def write_failed(error: OSError, path: Path) -> NoReturn:
-    """The one message for a disk that is full or broken.
-
-    Raises:
-        InfrastructureError: always.
-    """
-    cure = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the disk"
-    raise InfrastructureError(
-        f"{path}: expected a durable record, but writing failed: {error.strerror or error}. "
-        f"Everything acknowledged before is safe; {cure}, then `vibeserve resume`"
-    ) from error

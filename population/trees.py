@@ -1,23 +1,21 @@
-"""Decides which files may become part of a candidate, and what git calls them: objects by their hashes.
+"""Decides which files may become part of a candidate.
 
 The folder of a candidate is untrusted: nothing in it is executed, followed or obeyed. It is read file by file, each
 opened without following links; names, kinds and sizes are checked, and the same checks apply to what comes back out
-of a repository. Object formats: Documentation/gitformat-pack and "Git Objects" in Pro Git.
+of a repository.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 from population.errors import RepositoryError
+from population.git_objects import FILE_MODES, Entry, GitObject, Row, parse_tree, sort_key
 
 SKIPPED = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".home"})
 """Folders that running a server leaves behind; they do not become part of a candidate."""
@@ -30,8 +28,6 @@ _SHOWN = 10
 _LINK = re.compile(r"(?:\.\./)*(?!\.\.?(?:/|$))[^/]+(?:/(?!\.\.?(?:/|$))[^/]+)*")
 """Any number of steps up, then names only: a path that cannot leave through a link that it passes."""
 
-Mode = Literal["100644", "100755", "120000"]
-
 
 class TreeRefused(RepositoryError):
     """A tree that no candidate may have; `problems` holds one sentence each. The candidate's fault, not ours."""
@@ -40,27 +36,6 @@ class TreeRefused(RepositoryError):
         self.problems = tuple(problems)
         more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
         super().__init__("the tree was refused: " + "; ".join(problems[:_SHOWN]) + more)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file: its mode as git writes it, and its content (of a symbolic link: the target)."""
-
-    mode: Mode
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class GitObject:
-    """An object by the hash of its kind and content."""
-
-    kind: Literal["blob", "tree", "commit"]
-    data: bytes
-
-    @property
-    def sha(self) -> str:
-        header = f"{self.kind} {len(self.data)}\0".encode("ascii")
-        return hashlib.sha1(header + self.data, usedforsecurity=False).hexdigest()
 
 
 def read_folder(folder: Path) -> dict[str, Entry]:
@@ -204,43 +179,51 @@ def _link_problem(path: str, data: bytes) -> str | None:
     return None
 
 
-def tree_objects(entries: Mapping[str, Entry]) -> list[GitObject]:
-    """Every blob and tree of the entries, children before parents; the last is the root tree."""
-    objects: list[GitObject] = []
-    _add_tree(dict(entries), objects)
-    return objects
+def check_rows(rows: Iterable[Row]) -> None:
+    """Refuse the rows of a tree object that no candidate may have, or that git would not have written.
+
+    Raises:
+        TreeRefused: with every problem.
+    """
+    problems, before = list[str](), b""
+    for row in rows:
+        if problem := _name_problem(row.name):
+            problems.append(f"{_shown(row.name)}: {problem}")
+        if not row.is_folder and row.mode not in FILE_MODES:
+            problems.append(
+                f"{_shown(row.name)}: expected files, folders and links, got mode {row.mode} (a submodule?)"
+            )
+        if before and sort_key(row) <= before:
+            problems.append(f"{_shown(row.name)}: expected every name once, in git's order")
+        before = sort_key(row)
+    if problems:
+        raise TreeRefused(problems)
 
 
-def _add_tree(entries: Mapping[str, Entry], objects: list[GitObject]) -> str:
-    rows: list[tuple[bytes, bytes]] = []
-    folders: dict[str, dict[str, Entry]] = {}
-    for path, entry in entries.items():
-        name, slash, rest = path.partition("/")
-        if slash:
-            folders.setdefault(name, {})[rest] = entry
-            continue
-        blob = GitObject("blob", entry.data)
-        objects.append(blob)
-        rows.append((name.encode(), _row(entry.mode, name, blob.sha)))
-    for name, inside in folders.items():
-        rows.append((name.encode() + b"/", _row("40000", name, _add_tree(inside, objects))))
-    tree = GitObject("tree", b"".join(row for _, row in sorted(rows)))  # git sorts folders as if they ended in a slash
-    objects.append(tree)
-    return tree.sha
+def commit_entries(
+    tree: str, read: Callable[[str], GitObject], wanted: Callable[[str], bool] = lambda path: True
+) -> dict[str, Entry]:
+    """The files of a tree object whose paths are wanted, checked: path → entry, sorted.
 
-
-def _row(mode: str, name: str, sha: str) -> bytes:
-    return f"{mode} {name}\0".encode() + bytes.fromhex(sha)
-
-
-def parse_tree(data: bytes) -> Iterator[tuple[str, str, str]]:
-    """(mode, name, sha) of each row of a tree object; names that are not UTF-8 keep their bytes as surrogates."""
-    start = 0
-    while start < len(data):
-        end = data.index(b"\0", start)
-        mode, _, name = data[start:end].partition(b" ")
-        yield mode.decode("ascii"), name.decode("utf-8", errors="surrogateescape"), data[end + 1 : end + 21].hex()
-        start = end + 21
+    Raises:
+        TreeRefused: what no candidate may have.
+    """
+    entries: dict[str, Entry] = {}
+    waiting = [("", tree)]
+    while waiting:
+        prefix, sha = waiting.pop()
+        for row in parse_tree(read(sha).data):
+            path = prefix + row.name
+            if row.is_folder:
+                if path.count("/") >= _MAX_DEPTH:
+                    raise TreeRefused([f"{_shown(path)}: expected at most {_MAX_DEPTH} levels of folders"])
+                waiting.append((path + "/", row.sha))
+            elif row.mode not in FILE_MODES:
+                raise TreeRefused([f"{_shown(path)}: expected files and links, got mode {row.mode} (a submodule?)"])
+            elif wanted(path):
+                entries[path] = Entry(row.mode, read(row.sha).data)  # type: ignore[arg-type]  # checked above
+    check_entries(entries)
+    return dict(sorted(entries.items()))
 
 
 def write_folder(entries: Mapping[str, Entry], folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,9 @@ from population.candidate import Candidate, Operator, Proposal
 from population.dominance import Points
 from population.recipe import Recipe
 from search import racing
+from search.history import Key
 from search.indicators import generation
-from search.landscape import Key, Landscape, survey
+from search.landscape import Landscape, survey
 from search.moves import Move, MoveConfig, moves_from
 from search.pedigree import Descent
 from search.policy import Policy
@@ -36,11 +37,11 @@ class Nsga2Config:
     """Samples beyond which a member of the front is not measured again."""
 
 
-Draw = Callable[[Landscape, str, list[str], set[Key], np.random.Generator], Move | None]
+Draw = Callable[[Landscape, str, list[str], Container[Key], np.random.Generator], Move | None]
 
 
 def _first(
-    land: Landscape, parents: Sequence[str], taken: set[Key], draw: Draw, rng: np.random.Generator
+    land: Landscape, parents: Sequence[str], taken: Container[Key], draw: Draw, rng: np.random.Generator
 ) -> Move | None:
     """The move of the first parent that has any."""
     for parent in parents:
@@ -66,10 +67,10 @@ class Nsga2Policy:
         self, archive: Archive, pending: Sequence[Proposal], number: int, rng: np.random.Generator
     ) -> Proposal | None:
         """See `search.policy.Policy.propose`."""
-        land = survey(archive, self.descent)
-        if not land.ids:
+        if not archive.scored_count:
             return None
-        costs_NM = land.points.costs_NM
+        land = survey(archive, self.descent)
+        names, costs_NM = [land.names[row] for row in land.pool], land.points.costs_NM[land.pool]
         # Exact costs as intervals of no width: NSGA-II knows no noise.
         chosen, ranks = survivors(Points(costs_NM, costs_NM, costs_NM), self.config.population_size, rng)
         distance = np.zeros(len(chosen))
@@ -77,7 +78,7 @@ class Nsga2Policy:
             distance[ranks == rank] = crowding(costs_NM[chosen[ranks == rank]])
         order = [self._tournament(ranks, distance, rng) for _ in range(4 * len(chosen))]
         order = [*dict.fromkeys(order), *range(len(chosen))]
-        move = _first(land, [land.ids[chosen[i]] for i in order], land.taken(pending), self._draw, rng)
+        move = _first(land, [names[chosen[i]] for i in order], land.taken(pending), self._draw, rng)
         return None if move is None else _proposal(move, number)
 
     def remeasure(self, archive: Archive, pending: Sequence[str], rng: np.random.Generator) -> str | None:
@@ -89,7 +90,7 @@ class Nsga2Policy:
         return one if (ranks[one], -distance[one]) <= (ranks[two], -distance[two]) else two
 
     def _draw(
-        self, land: Landscape, parent: str, mates: list[str], taken: set[Key], rng: np.random.Generator
+        self, land: Landscape, parent: str, mates: list[str], taken: Container[Key], rng: np.random.Generator
     ) -> Move | None:
         moves = moves_from(land, parent, mates, taken, self.config.moves, rng)
         merges = [move for move in moves if move.operator is Operator.MERGE]
@@ -111,7 +112,7 @@ class RandomPolicy:
     ) -> Proposal | None:
         """See `search.policy.Policy.propose`."""
         land = survey(archive, self.descent)
-        parents = [land.ids[i] for i in rng.permutation(len(land.ids))]
+        parents = rng.permutation(archive.scored).tolist()
         move = _first(land, parents, land.taken(pending), self._draw, rng)
         return None if move is None else _proposal(move, number)
 
@@ -121,7 +122,7 @@ class RandomPolicy:
         return members[int(rng.integers(len(members)))] if members else None
 
     def _draw(
-        self, land: Landscape, parent: str, mates: list[str], taken: set[Key], rng: np.random.Generator
+        self, land: Landscape, parent: str, mates: list[str], taken: Container[Key], rng: np.random.Generator
     ) -> Move | None:
         moves = moves_from(land, parent, mates, taken, self.config, rng)
         return moves[int(rng.integers(len(moves)))] if moves else None

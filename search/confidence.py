@@ -6,14 +6,11 @@ a mishap: with every tree on which it was wrong it is less likely to be tried on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from population.candidate import Child
-from population.evaluation import Rejected, Stage
-from search.landscape import WRONG, scored
+from search.history import Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +26,9 @@ class ConfidenceConfig:
     passed, 0..1; 0 never tries it again, 1 treats a wrong answer as a mishap."""
 
 
-def chance(children: Sequence[Child], config: ConfidenceConfig, rng: np.random.Generator) -> float:
-    """A sampled probability 0..1 that the next child like `children` is scored."""
-    passed = sum(scored(child) for child in children)
-    wrong = {c.proposal.parents for c in children if isinstance(c.evaluation, Rejected) and c.evaluation.stage in WRONG}
-    failed = sum(isinstance(c.evaluation, Rejected) and c.evaluation.stage is not Stage.DEDUPE for c in children)
-    drawn = float(rng.beta(max(config.prior_success, 0.01) + passed, max(config.prior_failure, 0.01) + failed))
-    return drawn if passed else drawn * config.wrong_weight ** len(wrong)
+def chance(seen: Tally | None, config: ConfidenceConfig, rng: np.random.Generator) -> float:
+    """A sampled probability 0..1 that the next child of a kind is scored, from what became of those `seen`."""
+    tally = seen or Tally()
+    successes, failures = max(config.prior_success, 0.01) + tally.passed, max(config.prior_failure, 0.01) + tally.failed
+    drawn = float(rng.beta(successes, failures))
+    return drawn if tally.passed else drawn * config.wrong_weight ** len(tally.wrong)

@@ -7,7 +7,7 @@ archive, pending work and rng give the same proposal, and no state outlives a ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,12 +18,16 @@ from population.recipe import Recipe
 from search import gaps, racing, selection
 from search.bandit import BanditConfig, Pull, choose
 from search.confidence import ConfidenceConfig, chance
-from search.indicators import improvements
-from search.landscape import FloatArray, Key, Landscape, survey
+from search.history import Key
+from search.indicators import Unclaimed, improvements
+from search.landscape import FloatArray, Landscape, spread, survey
 from search.moves import Move, MoveConfig, moves_from, recipe_moves
 from search.pedigree import Descent
 from search.selection import Pool
 from search.surrogate import SurrogateConfig, sample
+
+_MEASURED = 64
+"""Members of the front over which gains of hypervolume are measured; of a larger one, a spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +81,9 @@ class EvolvePolicy:
         self, archive: Archive, pending: Sequence[Proposal], number: int, rng: np.random.Generator
     ) -> Proposal | None:
         """See `search.policy.Policy.propose`; None when every parent is exhausted or none is scored."""
-        land = survey(archive, self.descent)
-        if not land.ids:
+        if not archive.scored_count:
             return None
+        land = survey(archive, self.descent)
         pool = selection.gather(land, self.config.population_size, rng)
         taken = land.taken(pending)
         moves = self._filling(land, pool, taken, rng) or self._moves(land, pool, taken, rng)
@@ -93,7 +97,7 @@ class EvolvePolicy:
         """See `search.policy.Policy.remeasure`."""
         return racing.most_doubtful(archive, pending, self.config.max_repeats)
 
-    def _filling(self, land: Landscape, pool: Pool, taken: set[Key], rng: np.random.Generator) -> list[Move]:
+    def _filling(self, land: Landscape, pool: Pool, taken: Container[Key], rng: np.random.Generator) -> list[Move]:
         """With probability `fill_share`: what moves an end of the widest gap along the front, by its dials alone."""
         if pool.gap is None or Operator.TUNE not in self.config.moves.operators:
             return []
@@ -101,17 +105,17 @@ class EvolvePolicy:
             return []
         dials = replace(self.config.moves.variation, dial_bias=1.0)
         only = replace(self.config.moves, operators=(Operator.TUNE,), variation=dials)
-        ends = [land.ids[i] for i in (pool.gap.better, pool.gap.worse)]
+        ends = [land.names[i] for i in (pool.gap.better, pool.gap.worse)]
         ripe = [end for end in ends if self._ripe(land, end, taken)]
         return [move for end in ripe for move in moves_from(land, end, [], taken, only, rng)]
 
-    def _ripe(self, land: Landscape, end: str, taken: set[Key]) -> bool:
+    def _ripe(self, land: Landscape, end: str, taken: Container[Key]) -> bool:
         """Whether a tree has dials, and no recipe that nobody tried yet: until then, recipes lead further."""
-        has_dials = any(knob.trades for knob in land.genome(end).knobs.values())
-        new = (move for move in recipe_moves(land, end, taken) if not land.outcomes.get(move.kind))
+        has_dials = any(knob.trades for knob in land.knobs(end).values())
+        new = (move for move in recipe_moves(land, end, taken) if move.kind not in land.outcomes)
         return has_dials and next(new, None) is None
 
-    def _moves(self, land: Landscape, pool: Pool, taken: set[Key], rng: np.random.Generator) -> list[Move]:
+    def _moves(self, land: Landscape, pool: Pool, taken: Container[Key], rng: np.random.Generator) -> list[Move]:
         """Moves of the drawn parents; of the first survivor that has any, when those are exhausted."""
         drawn = dict.fromkeys(self._parent(pool, rng) for _ in range(self.config.parents_considered))
         moves = [move for parent in drawn for move in self._from(land, pool, parent, taken, rng)]
@@ -120,10 +124,12 @@ class EvolvePolicy:
             moves = self._from(land, pool, parent, taken, rng)
         return moves
 
-    def _from(self, land: Landscape, pool: Pool, parent: int, taken: set[Key], rng: np.random.Generator) -> list[Move]:
+    def _from(
+        self, land: Landscape, pool: Pool, parent: int, taken: Container[Key], rng: np.random.Generator
+    ) -> list[Move]:
         others = pool.survivors_S[pool.survivors_S != parent]
-        mates = [land.ids[i] for i in rng.permutation(others)[: self.config.mates_considered]]
-        return moves_from(land, land.ids[parent], mates, taken, self.config.moves, rng)
+        mates = [land.names[i] for i in rng.permutation(others)[: self.config.mates_considered]]
+        return moves_from(land, land.names[parent], mates, taken, self.config.moves, rng)
 
     def _parent(self, pool: Pool, rng: np.random.Generator) -> int:
         if len(pool.front_F) and rng.random() < self.config.frontier_bias:
@@ -141,11 +147,11 @@ class EvolvePolicy:
         """The move with the largest sampled gain of hypervolume times sampled chance of success."""
         outcomes = land.outcomes
         chances = {
-            kind: chance(outcomes.get(kind, ()), self.config.confidence, rng)
+            kind: chance(outcomes.get(kind), self.config.confidence, rng)
             for kind in dict.fromkeys(move.kind for move in moves)
         }
         weights = np.array([chances[move.kind] * self._promise(land, move) for move in moves])
-        if any(move.operator is Operator.RECIPE and not outcomes.get(move.kind) for move in moves):
+        if any(move.operator is Operator.RECIPE and move.kind not in outcomes for move in moves):
             weights[[move.operator is Operator.TUNE for move in moves]] *= self.config.early_tune
         if self.config.use_surrogate:
             weights = weights * self._gains(land, moves, rng)
@@ -156,8 +162,9 @@ class EvolvePolicy:
     def _gains(self, land: Landscape, moves: list[Move], rng: np.random.Generator) -> FloatArray:
         """Sampled gain of hypervolume (C,) of every move's child over the front."""
         draws = sample(land, [move.at for move in moves], self.config.surrogate, rng)
-        front_NM = land.points.costs_NM[land.front_N]
-        gains = np.mean([improvements(costs_CM, front_NM, land.reference_M) for costs_CM in draws], axis=0)
+        costs_NM = land.points.costs_NM
+        unclaimed = Unclaimed(costs_NM[spread(costs_NM, land.front_F, _MEASURED)], land.reference_M)
+        gains = unclaimed.gains(draws.reshape(-1, draws.shape[2])).reshape(draws.shape[:2]).mean(axis=0)
         # Where no draw reaches the front, the one nearest to it: a tie-break far below any real gain.
         nearness: FloatArray = np.exp(-np.clip(draws.mean(axis=(0, 2)), -50, 50))
         weighed: FloatArray = gains + 1e-9 * nearness
@@ -178,9 +185,9 @@ class EvolvePolicy:
     def _proposal(self, land: Landscape, pool: Pool, move: Move, number: int, rng: np.random.Generator) -> Proposal:
         goal = None
         if self.config.gap_goals and pool.gap is not None:
-            ends = {land.ids[pool.gap.better], land.ids[pool.gap.worse]}
+            ends = {land.names[pool.gap.better], land.names[pool.gap.worse]}
             if ends & set(move.parents):
-                goal = gaps.goal(pool.gap, land.ids, land.points.costs_NM, land.archive.objectives)
+                goal = gaps.goal(pool.gap, land.names, land.points.costs_NM, land.archive.objectives)
         counts = (self.config.inspirations_front, self.config.inspirations_others)
         return Proposal(
             number=number,
@@ -194,17 +201,21 @@ class EvolvePolicy:
 
 
 def pulls(land: Landscape, window: int = 100) -> list[Pull]:
-    """What the last `window` children gained in hypervolume over those before them, and what they cost."""
+    """What the last `window` children gained in hypervolume over those before them, and what they cost.
+
+    Those before them are known by their part of the pool, which has the front.
+    """
     numbers = land.history.numbers[-window:]
     young = set(numbers)
-    old = [i for i, member in enumerate(land.ids) if land.archive.candidates[member].proposal.number not in young]
+    candidates = land.archive.candidates
+    old = [row for row in land.pool.tolist() if candidates[land.names[row]].proposal.number not in young]
     front = land.points.costs_NM[old]
     found = []
     for number in numbers:
         child = land.archive.children[number]
         gain = 0.0
-        if child.proposal.operator is not Operator.SEED and child.proposal.id in land.index:
-            row = land.points.costs_NM[land.index[child.proposal.id]][None]
+        if child.proposal.operator is not Operator.SEED and land.archive.is_scored(child.proposal.id):
+            row = land.points.costs_NM[land.archive.row(child.proposal.id)][None]
             gain = float(improvements(row, front, land.reference_M)[0])
             front = np.vstack([front, row]) if gain > 0 else front
         found.append(Pull(arm=str(child.proposal.operator), gain=gain, cost_s=child.cost_s))

@@ -6,6 +6,7 @@ when it is wider than the members' measurement noise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ def widest(costs_NM: FloatArray, noise_M: FloatArray) -> Gap | None:
     return best
 
 
-def goal(gap: Gap, ids: tuple[str, ...], costs_NM: FloatArray, objectives: ObjectiveSet) -> str:
+def goal(gap: Gap, ids: Sequence[str], costs_NM: FloatArray, objectives: ObjectiveSet) -> str:
     """The goal in words, with the numbers of both ends and the middle to aim at."""
     ends = " and ".join(f"{ids[i]} ({_numbers(costs_NM[i], objectives)})" for i in (gap.better, gap.worse))
     middle = _numbers((costs_NM[gap.better] + costs_NM[gap.worse]) / 2, objectives)

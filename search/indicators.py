@@ -27,16 +27,75 @@ def hypervolume(costs_NM: FloatArray, reference_M: FloatArray) -> float:
     return float(moocore.hypervolume(np.clip(inside, -1e3, None), ref=reference_M))
 
 
+class Unclaimed:
+    """What a front leaves to be dominated inside the reference point, as disjoint boxes: gains of many children at once.
+
+    Up to three objectives a sweep along the third finds O(N) boxes (as in the dimension sweep of Fonseca et al. 2006;
+    decomposition after Lacour, Klamroth & Fonseca 2017); above, moocore measures the front with every child again.
+    """
+
+    def __init__(self, front_NM: FloatArray, reference_M: FloatArray) -> None:
+        self._reference_M = reference_M
+        self._front_NM = front_NM[(front_NM < reference_M).all(axis=1)]
+        self._boxes: tuple[FloatArray, FloatArray] | None = None
+        if len(reference_M) <= 3:
+            missing = 3 - len(reference_M)
+            self._boxes = _sweep(
+                np.pad(self._front_NM, ((0, 0), (0, missing))), np.append(reference_M, [1.0] * missing)
+            )
+
+    def gains(self, children_CM: FloatArray) -> FloatArray:
+        """Hypervolume (C,) that each child alone would add to the front."""
+        children_CM = np.clip(children_CM, -1e3, None)
+        gains, inside = np.zeros(len(children_CM)), (children_CM < self._reference_M).all(axis=1)
+        beaten: BoolArray = (self._front_NM <= children_CM[inside][:, None, :]).all(axis=2).any(axis=1)
+        wanted = np.flatnonzero(inside)[~beaten]
+        gains[wanted] = self._boxed(children_CM[wanted]) if self._boxes else self._measured(children_CM[wanted])
+        return gains
+
+    def _boxed(self, children_CM: FloatArray) -> FloatArray:
+        assert self._boxes is not None
+        (low_B3, high_B3), missing = self._boxes, 3 - children_CM.shape[1]
+        children = np.pad(children_CM, ((0, 0), (0, missing)))
+        volumes: FloatArray = np.ones((len(children), len(low_B3)))
+        for axis in range(3):
+            volumes *= np.maximum(high_B3[:, axis] - np.maximum(children[:, axis, None], low_B3[:, axis]), 0.0)
+        total: FloatArray = volumes.sum(axis=1)
+        return total
+
+    def _measured(self, children_CM: FloatArray) -> FloatArray:
+        before, indicator = hypervolume(self._front_NM, self._reference_M), moocore.Hypervolume(ref=self._reference_M)
+        after = (float(indicator(np.vstack([self._front_NM, child]))) for child in children_CM)
+        return np.array([max(0.0, volume - before) for volume in after])
+
+
+def _sweep(front_N3: FloatArray, reference_3: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Lower and upper corners (B, 3) of disjoint boxes that fill what the front does not dominate below the reference.
+
+    The points come by the third coordinate. At any height, what they leave is below a staircase: a strip reaches from
+    one step's x to the next one's, below the step's y. A newcomer ends the strips that it lowers, and begins new ones.
+    """
+    end_x, end_y, end_z = (float(edge) for edge in reference_3)
+    strips: list[tuple[float, float, float, float]] = [(-np.inf, end_x, end_y, -np.inf)]
+    boxes = []
+    for x, y, z in sorted(np.clip(front_N3, -1e3, None).tolist(), key=lambda point: point[2]):
+        first = next((i for i, strip in enumerate(strips) if strip[1] > x and strip[2] > y), None)
+        if first is None or strips[first][0] > x:
+            continue  # a step at the same height is at least as good
+        last = next((i for i in range(first, len(strips)) if strips[i][2] <= y), len(strips))
+        boxes += [(*strip, z) for strip in strips[first:last]]
+        left, _, high, _ = strips[first]
+        before = [(left, x, high, z)] if left < x else []
+        strips[first:last] = [*before, (x, strips[last - 1][1], y, z)]
+    boxes += [(*strip, end_z) for strip in strips]
+    table = np.array(boxes, dtype=np.float64)
+    low = np.stack([table[:, 0], np.full(len(table), -np.inf), table[:, 3]], axis=1)
+    return low, table[:, [1, 2, 4]]
+
+
 def improvements(children_CM: FloatArray, front_NM: FloatArray, reference_M: FloatArray) -> FloatArray:
     """Hypervolume (C,) that each child alone would add to the front."""
-    before = hypervolume(front_NM, reference_M)
-    indicator = moocore.Hypervolume(ref=reference_M)
-    inside = front_NM[(front_NM < reference_M).all(axis=1)]
-    gains = np.zeros(len(children_CM))
-    dominated: BoolArray = np.any(np.all(inside[None, :, :] <= children_CM[:, None, :], axis=2), axis=1)
-    for index in np.flatnonzero((children_CM < reference_M).all(axis=1) & ~dominated):
-        gains[index] = max(0.0, float(indicator(np.vstack([inside, children_CM[index]]))) - before)
-    return gains
+    return Unclaimed(front_NM, reference_M).gains(children_CM)
 
 
 def normalised(costs_NM: FloatArray, ideal_M: FloatArray, reference_M: FloatArray) -> FloatArray:

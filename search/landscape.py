@@ -1,155 +1,128 @@
 """Decides how a policy sees the archive: costs, pedigrees, outcomes and what has been tried, as plain numbers.
 
-A landscape is a pure function of archive and recipes. It is remembered per archive object and extended when children
-were added, because recomputing ten thousand pedigrees for every proposal would cost more than the proposal.
+A landscape is a pure function of archive, recipes and pending work. What it is made of (search/history.py) is remembered
+per archive object and extended by what changed, so that a look costs the same after a hundred children and after a
+hundred thousand. A policy sees at most `FRONT_LIMIT` members of the front and `POOL_LIMIT` candidates in all; as long
+as there are no more, it sees them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from population.archive import Archive
-from population.candidate import Candidate, Child, Operator, Proposal
+from population.candidate import Proposal
 from population.dominance import Points
-from population.evaluation import Scored, Stage
-from population.genome import Genome, KnobValue
+from population.genome import Genome, Knob
+from search.history import History, Key, Point, Tally, Tried
 from search.pedigree import Descent, Pedigree
 
 FloatArray = npt.NDArray[np.float64]
-Key = Pedigree | tuple[str, tuple[str, ...]]
+IntArray = npt.NDArray[np.intp]
 
-WRONG = (Stage.SMOKE, Stage.CHECKER, Stage.AUDIT)
-"""Stages that reject a child because its answers are wrong, a verdict on the idea rather than on its execution."""
-
-
-@dataclass(slots=True)
-class History:
-    """What the archive's children were made of and became, in the order in which they ended. Append-only."""
-
-    numbers: list[int] = field(default_factory=list)
-    pedigrees: dict[str, Pedigree] = field(default_factory=dict)
-    """Candidate id → pedigree, for every child that became a commit."""
-    tried: set[Key] = field(default_factory=set)
-    """Pedigrees and (recipe or operator, parents) whose result is known."""
-
-    def extend(self, child: Child, descent: Descent) -> None:
-        proposal = child.proposal
-        pedigree = descent.child(proposal, self.pedigrees)
-        self.tried.update(keys(proposal, pedigree))
-        if isinstance(child, Candidate) and pedigree is not None:
-            self.pedigrees[child.id] = pedigree
-            self.tried.add(with_all_knobs(pedigree, child.genome, {}))
-        self.numbers.append(proposal.number)
-
-
-def with_all_knobs(pedigree: Pedigree, genome: Genome, knobs: Mapping[str, KnobValue]) -> Pedigree:
-    """The pedigree with the value of *every* knob spelled out, so that a knob set back to its default is recognised."""
-    values = {name: knob.value for name, knob in genome.knobs.items()} | dict(knobs)
-    return Pedigree(pedigree.recipes, frozenset(values.items()), pedigree.edits)
-
-
-def keys(proposal: Proposal, pedigree: Pedigree | None) -> set[Key]:
-    """Everything that a later proposal may not repeat. Free edits are never known beforehand."""
-    if proposal.operator in (Operator.AGENT, Operator.REPAIR):
-        return set()
-    found: set[Key] = set() if pedigree is None else {pedigree}
-    if proposal.operator is Operator.MERGE:
-        found.add((Operator.MERGE, tuple(sorted(proposal.parents))))
-    elif proposal.operator is Operator.RECIPE and not proposal.knobs:
-        found.add((str(proposal.recipe), proposal.parents))
-    return found
+POOL_LIMIT = 256
+"""Candidates among which survivors are chosen."""
+FRONT_LIMIT = 128
+"""Members of the front that may become parents at one proposal."""
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """The archive in numbers. Axis N: scored members in the order of `ids`, M: objectives."""
+    """The archive in numbers. Axis N: rows of the archive, M: objectives."""
 
     archive: Archive
     descent: Descent
     history: History
-    ids: tuple[str, ...]
     points: Points
-    """Costs and intervals (N, M)."""
-    front_N: npt.NDArray[np.intp]
-    """Indices of the front's members."""
+    """Costs and intervals (N, M) by row; rows of those no longer scored mean nothing."""
+    front_F: IntArray
+    """Rows of the front's members, ascending; a spread of `FRONT_LIMIT` of them if there are more."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Row → candidate id."""
+        return self.archive.names
 
     @cached_property
-    def index(self) -> dict[str, int]:
-        return {member: i for i, member in enumerate(self.ids)}
+    def first(self) -> int:
+        """Row of the first scored member (the seed)."""
+        return self.history.order.first()
 
     @cached_property
     def reference_M(self) -> FloatArray:
-        """Reference point of the hypervolume: the first scored member (the seed)."""
-        reference: FloatArray = np.nan_to_num(self.points.costs_NM[0], posinf=1e3)
+        """Reference point of the hypervolume: the seed."""
+        reference: FloatArray = np.nan_to_num(self.points.costs_NM[self.first], posinf=1e3)
         return reference
+
+    @cached_property
+    def pool(self) -> IntArray:
+        """Rows, ascending, among which survivors are chosen: `front_F`, then the best by total cost.
+
+        So it holds every scored candidate as long as there are no more than `POOL_LIMIT`. Beyond, whoever is left out
+        is neither shown of the front nor better on the whole than anybody in the pool who is not of the front.
+        """
+        found = dict.fromkeys(self.front_F.tolist())
+        for row in self.history.order.best(POOL_LIMIT + len(found)):
+            if len(found) >= POOL_LIMIT:
+                break
+            found[row] = None
+        return np.array(sorted(found), dtype=np.intp)
+
+    def youngest(self, count: int) -> list[int]:
+        """Rows of the last `count` scored members, youngest first."""
+        return [self.archive.row(member) for member in self.archive.youngest(count)]
 
     def genome(self, member: str) -> Genome:
         return self.archive.candidates[member].genome
 
+    def knobs(self, member: str) -> Mapping[str, Knob]:
+        """`component.knob` → knob of a candidate."""
+        return self.history.part(member).knobs
+
+    def at(self, member: str) -> Point:
+        """Where a candidate lies for the surrogate."""
+        return self.history.part(member).at
+
     def pedigree(self, member: str) -> Pedigree:
-        return self.history.pedigrees.get(member, Pedigree())
+        return self.history.part(member).pedigree
 
-    @cached_property
-    def outcomes(self) -> dict[str, list[Child]]:
-        """Recipe name, or operator for the others → children that ended, as they ended."""
-        found: dict[str, list[Child]] = {}
-        for number in self.history.numbers:
-            child = self.archive.children[number]
-            found.setdefault(label(child.proposal), []).append(child)
-        return found
+    @property
+    def outcomes(self) -> Mapping[str, Tally]:
+        """Recipe name, or operator for the others → what became of the children that ended."""
+        return self.history.outcomes
 
-    def taken(self, pending: Sequence[Proposal]) -> set[Key]:
+    def taken(self, pending: Sequence[Proposal]) -> Container[Key]:
         """What may not be proposed: known results and those in flight."""
-        pedigrees = dict(self.history.pedigrees)
-        flying: set[Key] = set()
-        for proposal in pending:
-            flying |= keys(proposal, self.descent.child(proposal, pedigrees))
-            if proposal.operator is Operator.TUNE and proposal.parents[0] in pedigrees:
-                parent = proposal.parents[0]
-                flying.add(with_all_knobs(pedigrees[parent], self.genome(parent), proposal.knobs))
-        return self.history.tried | flying
+        self.history.fly(pending)
+        return Tried(self.history)
 
 
-def label(proposal: Proposal) -> str:
-    """Under which name the outcome of a proposal is remembered."""
-    return f"recipe:{proposal.recipe}" if proposal.operator is Operator.RECIPE else str(proposal.operator)
-
-
-def scored(child: Child) -> bool:
-    return isinstance(child, Candidate) and isinstance(child.evaluation, Scored)
-
-
-_memory: WeakKeyDictionary[Archive, tuple[Descent, History]] = WeakKeyDictionary()
+_memory: WeakKeyDictionary[Archive, History] = WeakKeyDictionary()
 
 
 def survey(archive: Archive, descent: Descent) -> Landscape:
     """The landscape of the archive as it is now."""
-    before = _memory.get(archive)
-    history = before[1] if before is not None and before[0] is descent else History()
-    if len(history.numbers) < len(archive.children):
-        for child in islice(archive.children.values(), len(history.numbers), None):
-            history.extend(child, descent)
-        _memory[archive] = (descent, history)
-    ids = tuple(archive.scored)
-    order = {member: i for i, member in enumerate(ids)}
-    count = len(archive.objectives)
-    bounds = [archive.bounds(member) for member in ids]
+    history = _memory.get(archive)
+    if history is None or history.descent is not descent:
+        history = _memory[archive] = History(descent)
+    history.follow(archive)
+    points = archive.points
     return Landscape(
-        archive=archive,
-        descent=descent,
-        history=history,
-        ids=ids,
-        points=Points(
-            np.array([archive.costs(member) for member in ids]).reshape(-1, count),
-            np.array([low for low, _ in bounds]).reshape(-1, count),
-            np.array([high for _, high in bounds]).reshape(-1, count),
-        ),
-        front_N=np.array(sorted(order[member] for member in archive.front), dtype=np.intp),
+        archive, descent, history, points, np.sort(spread(points.costs_NM, archive.front_rows, FRONT_LIMIT))
     )
+
+
+def spread(costs_NM: FloatArray, rows: IntArray, limit: int) -> IntArray:
+    """At most `limit` of the rows: every one at equal steps along one objective after the other, its ends included."""
+    if len(rows) <= limit:
+        return rows
+    objectives = costs_NM.shape[1]
+    steps = np.linspace(0, len(rows) - 1, max(2, limit // objectives)).round().astype(np.intp)
+    chosen = [rows[np.argsort(costs_NM[rows, m], kind="stable")[steps]] for m in range(objectives)]
+    return np.array(list(dict.fromkeys(np.concatenate(chosen).tolist()))[:limit], dtype=np.intp)

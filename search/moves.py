@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from population.candidate import Operator
 from population.genome import KnobValue
-from search.landscape import Key, Landscape, with_all_knobs
+from search.history import Key, Point, point
+from search.landscape import Landscape
 from search.pedigree import Pedigree
-from search.surrogate import Point, member_point, point
-from search.variation import VariationConfig, to_unit, vary
+from search.variation import VariationConfig, to_unit, variations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +32,13 @@ class Move:
 
     @property
     def kind(self) -> str:
-        """Under which name outcomes of moves like this are remembered; see `landscape.label`."""
+        """Under which name outcomes of moves like this are remembered; see `history.label`."""
         return f"recipe:{self.recipe}" if self.operator is Operator.RECIPE else str(self.operator)
 
 
-def recipe_moves(land: Landscape, parent: str, taken: set[Key]) -> list[Move]:
+def recipe_moves(land: Landscape, parent: str, taken: Container[Key]) -> list[Move]:
     """Every recipe that applies to the parent and whose result is unknown, in order of name."""
-    genome, pedigree, here = land.genome(parent), land.pedigree(parent), member_point(land, parent)
+    genome, pedigree, here = land.genome(parent), land.pedigree(parent), land.at(parent)
     moves = []
     for name in sorted(land.descent.recipes):
         if not land.descent.recipes[name].applies(genome):
@@ -52,9 +52,9 @@ def recipe_moves(land: Landscape, parent: str, taken: set[Key]) -> list[Move]:
     return moves
 
 
-def merge_moves(land: Landscape, parent: str, mates: Sequence[str], taken: set[Key]) -> list[Move]:
+def merge_moves(land: Landscape, parent: str, mates: Sequence[str], taken: Container[Key]) -> list[Move]:
     """Merges with mates of which neither contains the other, without a predicted conflict or a known result."""
-    mine, here = land.pedigree(parent), member_point(land, parent)
+    mine, here = land.pedigree(parent), land.at(parent)
     moves = []
     for mate in mates:
         theirs = land.pedigree(mate)
@@ -64,7 +64,7 @@ def merge_moves(land: Landscape, parent: str, mates: Sequence[str], taken: set[K
         pair = (Operator.MERGE, tuple(sorted((parent, mate))))
         if pair in taken or land.descent.conflict(mine, theirs):
             continue
-        at = point(child, {**member_point(land, mate).knobs, **here.knobs, **_set_by(land, mate, theirs)})
+        at = point(child, {**land.at(mate).knobs, **here.knobs, **_set_by(land, mate, theirs)})
         risky = land.descent.overlap(mine, theirs)
         moves.append(Move(operator=Operator.MERGE, parents=(parent, mate), pedigree=child, at=at, risky=risky))
     return moves
@@ -74,18 +74,17 @@ def tune_moves(
     land: Landscape,
     parent: str,
     mates: Sequence[str],
-    taken: set[Key],
+    taken: Container[Key],
     draws: tuple[int, VariationConfig],
     rng: np.random.Generator,
 ) -> list[Move]:
     """Up to `draws[0]` different knob changes, half of them crossed with a random mate's knobs."""
-    genome, pedigree, here = land.genome(parent), land.pedigree(parent), member_point(land, parent)
-    knobs = genome.knobs
+    knobs, pedigree, here = land.knobs(parent), land.pedigree(parent), land.at(parent)
+    others = [land.knobs(mates[i]) for i in rng.integers(len(mates), size=draws[0] // 2).tolist()] if mates else []
+    values = {name: knob.value for name, knob in knobs.items()}
     moves: dict[Pedigree, Move] = {}
-    for draw in range(draws[0] if knobs else 0):
-        mate = land.genome(mates[int(rng.integers(len(mates)))]).knobs if mates and draw % 2 else {}
-        changed = vary(knobs, mate, draws[1], rng)
-        whole = with_all_knobs(pedigree, genome, changed)
+    for changed in variations(knobs, [*others, *[{}] * (draws[0] - len(others))], draws[1], rng):
+        whole = Pedigree(pedigree.recipes, frozenset({**values, **changed}.items()), pedigree.edits)
         if not changed or whole in taken or whole in moves:
             continue
         settings = frozenset(s for s in pedigree.settings if s[0] not in changed) | frozenset(changed.items())
@@ -99,7 +98,7 @@ def tune_moves(
 
 
 def _set_by(land: Landscape, member: str, pedigree: Pedigree) -> dict[str, float]:
-    knobs = land.genome(member).knobs
+    knobs = land.knobs(member)
     return {name: to_unit(knobs[name], value) for name, value in pedigree.settings if name in knobs}
 
 
@@ -115,7 +114,12 @@ class MoveConfig:
 
 
 def moves_from(
-    land: Landscape, parent: str, mates: Sequence[str], taken: set[Key], config: MoveConfig, rng: np.random.Generator
+    land: Landscape,
+    parent: str,
+    mates: Sequence[str],
+    taken: Container[Key],
+    config: MoveConfig,
+    rng: np.random.Generator,
 ) -> list[Move]:
     """Everything that can be proposed from the parent, in the order of the operators."""
     moves: list[Move] = []

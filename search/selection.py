@@ -18,7 +18,7 @@ IntArray = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Whom a proposal may descend from; indices are those of `Landscape.ids`."""
+    """Whom a proposal may descend from; as rows of the archive."""
 
     front_F: IntArray
     crowding_F: FloatArray
@@ -26,13 +26,13 @@ class Pool:
     """Best rank first."""
     ranks_S: IntArray
     gap: Gap | None
-    """Ends are indices of `Landscape.ids`."""
+    """Its ends are rows, too."""
 
 
 def gather(land: Landscape, population_size: int, rng: np.random.Generator) -> Pool:
     """Front, survivors and widest gap of the landscape."""
-    front = land.front_N
-    chosen, ranks = survivors(land.points, population_size, rng)
+    front, pool = land.front_F, land.pool
+    chosen, ranks = survivors(land.points[pool], population_size, rng)
     hole = None
     if len(front):
         noise_M = np.median(finite(land.points.high_NM[front]) - finite(land.points.low_NM[front]), axis=0)
@@ -41,7 +41,7 @@ def gather(land: Landscape, population_size: int, rng: np.random.Generator) -> P
         hole = Gap(
             better=int(front[hole.better]), worse=int(front[hole.worse]), objective=hole.objective, width=hole.width
         )
-    return Pool(front, crowding(land.points.costs_NM[front]), chosen, ranks, hole)
+    return Pool(front, crowding(land.points.costs_NM[front]), pool[chosen], ranks, hole)
 
 
 def by_crowding(pool: Pool, rng: np.random.Generator) -> int:
@@ -61,10 +61,10 @@ def inspirations(
     land: Landscape, pool: Pool, parents: Sequence[str], counts: tuple[int, int], rng: np.random.Generator
 ) -> tuple[str, ...]:
     """Members to learn from: `counts[0]` of the front, then `counts[1]` others made of the most different parts."""
-    front = [land.ids[i] for i in pool.front_F if land.ids[i] not in parents]
+    front = [land.names[i] for i in pool.front_F if land.names[i] not in parents]
     order = rng.permutation(len(front))
     chosen = [front[i] for i in order[: counts[0]]]
     mine = land.pedigree(parents[0])
-    others = [land.ids[i] for i in pool.survivors_S if land.ids[i] not in parents and land.ids[i] not in chosen]
+    others = [land.names[i] for i in pool.survivors_S if land.names[i] not in (*parents, *chosen)]
     others.sort(key=lambda member: -len(mine.recipes ^ land.pedigree(member).recipes))
     return tuple(chosen + others[: counts[1]])

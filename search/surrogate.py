@@ -11,16 +11,16 @@ Axis N: training members, C: proposals, M: objectives, D: genes, K: knobs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 
+from search.history import Point
 from search.landscape import Landscape
-from search.pedigree import Pedigree
 from search.survival import finite
-from search.variation import to_unit
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,32 +49,13 @@ class SurrogateConfig:
     """Training members at most: the front, then the youngest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Where a tree lies for the surrogate."""
-
-    genes: frozenset[str]
-    knobs: Mapping[str, float]
-    """Knob → position 0..1."""
-
-
-def point(pedigree: Pedigree, knobs: Mapping[str, float]) -> Point:
-    return Point(pedigree.recipes | {f"#{number}" for number in pedigree.edits}, knobs)
-
-
-def member_point(land: Landscape, member: str) -> Point:
-    units = {name: to_unit(knob, knob.value) for name, knob in land.genome(member).knobs.items()}
-    return point(land.pedigree(member), units)
-
-
 def sample(land: Landscape, points: Sequence[Point], config: SurrogateConfig, rng: np.random.Generator) -> FloatArray:
     """Joint Thompson samples (draws, C, M) of the costs of hypothetical trees."""
     rows = _training(land, config.members)
-    known = [member_point(land, land.ids[row]) for row in rows]
+    known = [land.at(land.names[row]) for row in rows]
     names = sorted(set().union(*(p.knobs for p in (*known, *points))))
-    dials = {name for member in land.ids for name, knob in land.genome(member).knobs.items() if knob.trades}
     genes, units = _features([*known, *points], names)
-    kernel = _kernel(genes, units, np.array([name in dials for name in names], dtype=bool), config)
+    kernel = _kernel(genes, units, np.array([name in land.history.dials for name in names], dtype=bool), config)
     count = len(known)
     costs_NM = np.clip(land.points.costs_NM[rows], -50, 50)
     base_M = costs_NM[0]
@@ -93,12 +74,10 @@ def sample(land: Landscape, points: Sequence[Point], config: SurrogateConfig, rn
 
 
 def _training(land: Landscape, limit: int) -> npt.NDArray[np.intp]:
-    count = len(land.ids)
-    if count <= limit:
-        return np.arange(count, dtype=np.intp)
-    front = land.front_N[-limit // 2 :]
-    young = np.arange(count - limit + len(front), count, dtype=np.intp)
-    return np.unique(np.concatenate([[0], front, young])).astype(np.intp)
+    if land.archive.scored_count <= limit:
+        return np.array(sorted(land.youngest(limit)), dtype=np.intp)
+    front = land.front_F[-limit // 2 :].tolist()
+    return np.array(sorted({land.first, *front, *land.youngest(limit - len(front))}), dtype=np.intp)
 
 
 def _features(points: Sequence[Point], names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
@@ -119,9 +98,8 @@ def _kernel(
     shared = has_ND @ has_ND.T
     size = has_ND.sum(axis=1)
     differing = size[:, None] + size[None, :] - 2 * shared
-    distance = np.abs(units_NK[:, None, :] - units_NK[None, :, :])
-    moved = distance[:, :, ~dials_K].sum(axis=2) / max(config.knob_length, 1e-3)
-    turned = distance[:, :, dials_K].sum(axis=2) / max(config.knob_length, 1e-3)
+    moved = _apart(units_NK[:, ~dials_K]) / max(config.knob_length, 1e-3)
+    turned = _apart(units_NK[:, dials_K]) / max(config.knob_length, 1e-3)
     similar = np.exp(-differing / max(config.decay, 1e-3))
     # Centred on the empty set (the seed, whose gain is 0 by definition).
     alone = np.exp(-size / max(config.decay, 1e-3))
@@ -135,13 +113,19 @@ def _kernel(
     return kernel
 
 
+def _apart(units_NK: FloatArray) -> FloatArray:
+    """Sum of the distances (N, N) in all knobs; 0 without any."""
+    found: FloatArray = cdist(units_NK, units_NK, "cityblock") if units_NK.shape[1] else np.zeros((len(units_NK),) * 2)
+    return found
+
+
 def _scale(land: Landscape, rows: npt.NDArray[np.intp], objective: int) -> float:
     """Root mean square of the log gains of children over their parents."""
-    changes = []
-    for row in rows:
-        parents = land.archive.candidates[land.ids[row]].proposal.parents
-        if parents and parents[0] in land.index:
-            change = land.points.costs_NM[row, objective] - land.points.costs_NM[land.index[parents[0]], objective]
+    costs_NM, changes = land.points.costs_NM, []
+    for row in rows.tolist():
+        parents = land.archive.candidates[land.names[row]].proposal.parents
+        if parents and land.archive.is_scored(parents[0]):
+            change = costs_NM[row, objective] - costs_NM[land.archive.row(parents[0]), objective]
             if np.isfinite(change):
                 changes.append(change)
     return float(np.sqrt(np.mean(np.square(changes)))) if changes else 1.0

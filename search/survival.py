@@ -1,7 +1,8 @@
 """Decides who survives: noise-aware Pareto ranks, crowding, and the choice of a bounded set of survivors.
 
 Rank and crowding (NSGA-II, Deb et al. 2002) up to three objectives, reference directions (NSGA-III, Deb & Jain 2014)
-above, both by pymoo. Ranks are noise-aware by the dominance of population/dominance.py, so that rank 0 is the front.
+above. Ranks are noise-aware by the dominance of population/dominance.py, so that rank 0 is the front. Ranking is exact
+and takes O(size * N): who has many candidates passes a pool of them (`Landscape.pool`).
 
 Axis N: members, M: objectives. Costs are logarithms, to be minimised.
 """
@@ -9,16 +10,13 @@ Axis N: members, M: objectives. Costs are logarithms, to be minimised.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from pymoo.algorithms.moo.nsga3 import ReferenceDirectionSurvival
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem
-from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 from pymoo.util.ref_dirs import get_reference_directions
 
 from population import dominance
@@ -27,21 +25,8 @@ from population.dominance import Points
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
-_EXACT_LIMIT = 1500
-"""Members above which ranks are first cut by central costs: the noise-aware one is slow there."""
 _FINITE = 1e3
 """Stands for an infinite cost where pymoo needs finite numbers: e^1000 times worse than 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoiseAwareSorting:
-    """Non-dominated sorting by population/dominance.py, in the shape that pymoo's survival operators call."""
-
-    points: Points
-
-    def do(self, F: FloatArray, n_stop_if_ranked: int | None = None, **_: object) -> list[IntArray]:
-        """Fronts of indices, best first, until `n_stop_if_ranked` are ranked."""
-        return fronts(self.points, len(F) if n_stop_if_ranked is None else n_stop_if_ranked)
 
 
 def fronts(points: Points, enough: int) -> list[IntArray]:
@@ -65,31 +50,26 @@ def crowding(costs_NM: FloatArray) -> FloatArray:
 
 def survivors(points: Points, size: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
     """Indices of at most `size` survivors, best rank first, and their noise-aware ranks."""
-    kept = _preselect(points.costs_NM, max(4 * size, _EXACT_LIMIT))
-    pool = Points(finite(points.costs_NM[kept]), finite(points.low_NM[kept]), finite(points.high_NM[kept]))
-    ranks = np.full(len(pool), len(pool), dtype=np.intp)
-    for rank, front in enumerate(fronts(pool, size)):
+    pool = Points(finite(points.costs_NM), finite(points.low_NM), finite(points.high_NM))
+    found = fronts(pool, size)
+    ranks = np.full(len(pool), len(found), dtype=np.intp)
+    for rank, front in enumerate(found):
         ranks[front] = rank
     chosen = np.arange(len(pool), dtype=np.intp)
     if len(pool) > size:
-        chosen = _many_objective(pool.costs_NM, size, rng) if pool.costs_NM.shape[1] > 3 else _ranked(pool, size, rng)
-        ranks = np.minimum(ranks, ranks[ranks < len(pool)].max(initial=0) + 1)
+        many = pool.costs_NM.shape[1] > 3
+        chosen = _many_objective(pool.costs_NM, size, rng) if many else _by_crowding(pool.costs_NM, found, size, rng)
     chosen = chosen[np.argsort(ranks[chosen], kind="stable")]
-    return kept[chosen], ranks[chosen]
+    return chosen, ranks[chosen]
 
 
-def _preselect(costs_NM: FloatArray, limit: int) -> IntArray:
-    if len(costs_NM) <= limit:
-        return np.arange(len(costs_NM), dtype=np.intp)
-    fronts = NonDominatedSorting().do(finite(costs_NM), n_stop_if_ranked=limit)
-    return np.sort(np.concatenate(fronts)[: 2 * limit]).astype(np.intp)
-
-
-def _ranked(points: Points, size: int, rng: np.random.Generator) -> IntArray:
-    pool = Population.new(F=points.costs_NM, index=np.arange(len(points)))
-    operator = RankAndCrowding(nds=NoiseAwareSorting(points))
-    kept = operator.do(Problem(n_obj=points.costs_NM.shape[1]), pool, n_survive=size, random_state=rng)
-    return np.asarray(kept.get("index"), dtype=np.intp)
+def _by_crowding(costs_NM: FloatArray, found: list[IntArray], size: int, rng: np.random.Generator) -> IntArray:
+    """Whole fronts, and of the one that does not fit its loneliest members; ties by chance."""
+    last = found[-1]
+    room = size - sum(len(front) for front in found[:-1])
+    shuffled = rng.permutation(last)
+    lonely = shuffled[np.argsort(-crowding(costs_NM[shuffled]), kind="stable")[:room]]
+    return np.concatenate([*found[:-1], lonely])
 
 
 def _many_objective(costs: FloatArray, size: int, rng: np.random.Generator) -> IntArray:

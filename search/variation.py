@@ -1,21 +1,23 @@
 """Decides new knob values: polynomial mutation and simulated binary crossover over declared knobs, in their own scale.
 
-Int and float knobs are varied in [0, 1] (logarithmic when declared so) by pymoo's operators (Deb & Agrawal 1995;
-Deb & Goyal 1996); a choice knob takes another of its choices. Every answer is admitted by its knob and differs from
-the parent in at least one knob, if that is possible at all.
+Int and float knobs are varied in [0, 1] (logarithmic when declared so; Deb & Agrawal 1995, Deb & Goyal 1996); a choice
+knob takes another of its choices. Every answer is admitted by its knob and differs from the parent in at least one
+knob, if that is possible at all. All variations of a parent are drawn at once: one by one, as pymoo's operators would
+have it, they cost more than the rest of a proposal. Axes D: draws, K: knobs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pymoo.operators.crossover.sbx import cross_sbx
-from pymoo.operators.mutation.pm import mut_pm
+import numpy.typing as npt
 
 from population.genome import Knob, KnobValue
+
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,35 +51,78 @@ def from_unit(knob: Knob, unit: float) -> KnobValue:
     return _clip(knob, math.exp(number) if _logarithmic(knob) else number)
 
 
-def vary(
-    knobs: Mapping[str, Knob], mate: Mapping[str, Knob], config: VariationConfig, rng: np.random.Generator
-) -> dict[str, KnobValue]:
-    """Changed knobs only: `component.knob` → new value; {} when nothing can change.
+def variations(
+    knobs: Mapping[str, Knob],
+    mates: Sequence[Mapping[str, Knob]],
+    config: VariationConfig,
+    rng: np.random.Generator,
+) -> list[dict[str, KnobValue]]:
+    """One variation per mate, changed knobs only: `component.knob` → new value; {} when nothing can change.
 
     Args:
         knobs: the parent's knobs.
-        mate: another member's knobs; those with the same name and type take part in the crossover. May be empty.
+        mates: other members' knobs; those with the same name and type take part in the crossover. May be empty ones.
     """
     names = sorted(name for name, knob in knobs.items() if _movable(knob))
-    if not names:
-        return {}
-    dials, eta_m = [name for name in names if knobs[name].trades], config.mutation_eta
-    if dials and rng.random() < config.dial_bias:
-        names, eta_m = dials, config.dial_eta
-    start = np.array([to_unit(knobs[n], knobs[n].value) for n in names])
-    other = np.array([_mate_unit(knobs[n], mate.get(n), u) for n, u in zip(names, start, strict=True)])
-    zero, one = np.zeros(len(names)), np.ones(len(names))
-    units = start
-    if (other != start).any():
-        eta, prob = np.full((1, 1), config.crossover_eta), np.full((1, 1), 0.5)
-        units = cross_sbx(np.array([[start], [other]]), zero, one, eta, prob, prob, random_state=rng)[0][0]
-    mutated = mut_pm(units[None], zero, one, np.full(1, eta_m), np.full(1, 1 / len(names)), True, random_state=rng)[0]
-    values = {
-        n: _other_choice(knobs[n], u, rng) if u != s else knobs[n].value
-        for n, u, s in zip(names, mutated, start, strict=True)
-    }
-    changed = {n: v for n, v in values.items() if v != knobs[n].value}
-    return changed or _nudge(knobs, names, rng)
+    if not names or not mates:
+        return [{} for _ in mates]
+    dial_K = np.array([knobs[name].trades for name in names])
+    # Which genes of every draw may move: only the dials, or all.
+    dials_D = (rng.random(len(mates)) < config.dial_bias) if dial_K.any() else np.zeros(len(mates), dtype=bool)
+    allowed_DK = np.where(dials_D[:, None], dial_K, True)
+    start_K = np.array([to_unit(knobs[n], knobs[n].value) for n in names])
+    other_DK = np.array(
+        [[_mate_unit(knobs[n], m.get(n), u) for n, u in zip(names, start_K, strict=True)] for m in mates]
+    )
+    crossed_DK = np.where(allowed_DK, _crossover(start_K, other_DK, config.crossover_eta, rng), start_K)
+    eta_D = np.where(dials_D, config.dial_eta, config.mutation_eta)
+    units_DK = _mutation(crossed_DK, allowed_DK, eta_D[:, None], rng)
+    return [
+        _changed(knobs, names, units_K, start_K, rng)
+        or _nudge(knobs, [names[i] for i in np.flatnonzero(allowed_K)], rng)
+        for units_K, allowed_K in zip(units_DK, allowed_DK, strict=True)
+    ]
+
+
+def _changed(
+    knobs: Mapping[str, Knob], names: Sequence[str], units_K: FloatArray, start_K: FloatArray, rng: np.random.Generator
+) -> dict[str, KnobValue]:
+    moved = np.flatnonzero(units_K != start_K).tolist()
+    values = {names[i]: _other_choice(knobs[names[i]], float(units_K[i]), rng) for i in moved}
+    return {name: value for name, value in values.items() if value != knobs[name].value}
+
+
+def _crossover(start_K: FloatArray, other_DK: FloatArray, eta: float, rng: np.random.Generator) -> FloatArray:
+    """One child (D, K) per mate by bounded SBX on [0, 1]: half of the genes that differ, on either parent's side."""
+    low, high = np.minimum(start_K, other_DK), np.maximum(start_K, other_DK)
+    apart = high - low
+    crossed = (apart > 1e-10) & (rng.random(apart.shape) < 0.5)
+    if not crossed.any():
+        return np.broadcast_to(start_K, apart.shape)
+    upper, drawn = rng.random(apart.shape) < 0.5, rng.random(apart.shape)
+    room = np.where(upper, 1 - high, low)  # to the bound on the side of the child
+    alpha = 2.0 - (1.0 + 2.0 * room / np.where(crossed, apart, 1.0)) ** -(eta + 1.0)
+    inside = drawn <= 1.0 / alpha
+    spread = np.where(inside, drawn * alpha, 1.0 / (2.0 - np.where(inside, 0.0, drawn * alpha))) ** (1.0 / (eta + 1.0))
+    child = 0.5 * (low + high + np.where(upper, spread, -spread) * apart)
+    found: FloatArray = np.where(crossed, np.clip(child, 0.0, 1.0), start_K)
+    return found
+
+
+def _mutation(
+    units_DK: FloatArray, allowed_DK: npt.NDArray[np.bool_], eta_D1: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """Bounded polynomial mutation on [0, 1] of about one allowed gene per draw, and at least one."""
+    rolls = np.where(allowed_DK, rng.random(units_DK.shape), 2.0)
+    moved = rolls < 1.0 / allowed_DK.sum(axis=1, keepdims=True)
+    moved[np.arange(len(rolls)), rolls.argmin(axis=1)] = True
+    drawn, power = rng.random(units_DK.shape), eta_D1 + 1.0
+    down = drawn < 0.5
+    far = (1.0 - np.where(down, units_DK, 1.0 - units_DK)) ** power
+    near = np.where(down, drawn, 1.0 - drawn)
+    step = 1.0 - (2.0 * near + (1.0 - 2.0 * near) * far) ** (1.0 / power)
+    found: FloatArray = np.where(moved, np.clip(units_DK + np.where(down, -step, step), 0.0, 1.0), units_DK)
+    return found
 
 
 def _nudge(knobs: Mapping[str, Knob], names: list[str], rng: np.random.Generator) -> dict[str, KnobValue]:

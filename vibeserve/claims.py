@@ -21,7 +21,7 @@ from population.errors import InfrastructureError, RunError
 from population.evaluation import Place, Rejected, Scored
 from population.objectives import Direction, ObjectiveSet, objective_samples
 from population.statistics import Estimate, estimate, paired_ratio
-from vibeserve.executor import Evaluated, Executor, Fault, MeasureTask
+from vibeserve.executor import Delta, Evaluated, Executor, Fault, MeasureTask
 
 LEAST_PAIRS = 10
 """Fewer are a look, and are labelled so."""
@@ -44,7 +44,8 @@ class Subject:
 
     name: str
     commit: str
-    bundle: bytes
+    chain: tuple[Delta, ...]
+    """What leads from the seed to the commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +201,8 @@ def _measure(side: Subject, executor: Executor, trace_seed: int, content_seed: i
             content_seed=content_seed,
             repeats=1,
             judged=False,
-            bundle=side.bundle,
             commit=side.commit,
+            chain=side.chain,
         )
     )
     while True:

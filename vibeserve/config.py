@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr
 
+from vibeserve.same_hardware import MixedHardware
 from vibeserve.search_config import SearchConfig
 from vibeserve.sections import Section
 
@@ -41,11 +42,31 @@ class ClusterConfig(Section):
     """Ray cluster, e.g. `auto` or `ray://head:10001`. None: start a local Ray for this run."""
     evaluate_slots: Positive | None = None
     """Evaluations at once. None: as many as the cluster's resources hold of the target's `[resources]`."""
-    queue_depth: Count = 0
-    """Children beyond the evaluate slots that may be in flight, so that a mutated one waits before each evaluator.
-    Worth 1 or more where mutating takes long; each one is proposed without the results of those before it."""
+    mutations: Positive | None = None
+    """Mutations at once, at most. None: as many as keep the evaluators busy, by the latencies observed."""
+    queue_low: Count | None = None
+    """Mutated children that should at least wait before the evaluators; with fewer, more are mutated than usual. None:
+    from latencies; none wait where mutating takes next to no time, because each that waits was proposed without the
+    results of those before it."""
+    queue_high: Count | None = None
+    """Mutated children that may wait at most; with as many, no mutation is begun. None: from latencies."""
+    expected_mutation_s: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds that a mutation is thought to take until some have ended. 0: nothing is known, begin carefully."""
+    deadline_factor: Annotated[float, Field(ge=1)] | None = 10.0
+    """A mutation or evaluation that takes this many times as long as 95 % of those before it hangs: it is ended and
+    tried again, as after a fault of the machine. Once 20 of its stage have ended. None: no such limit."""
+    deadline_floor_s: Annotated[float, Field(gt=0)] = 900.0
+    """Seconds before which nothing is taken for hanging."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """Ray node labels that an evaluation needs, e.g. `{"ray.io/accelerator-type" = "H100"}`."""
+    """Ray node labels that an evaluation needs, as Ray's label selectors spell them, e.g. `{"ray.io/accelerator-type" =
+    "in(H100,H200)"}`; they win over `[resources]` of the target."""
+    mixed_hardware: MixedHardware = "refuse"
+    """Where the nodes that match are of different hardware (CPU, GPU, clocks, power limit, driver, versions), or a run
+    is resumed on another: `refuse` with what differs; `stratify` measures on one kind alone, that of the run's first
+    measurement, else the most frequent; `accept` pools the measurements all the same, and warns."""
+    priority: int = 0
+    """Among runs that share a cluster, those with a higher number get free evaluation slots first. Equals share alike;
+    evaluations that run are never ended for it."""
 
 
 class EvaluationConfig(Section):
@@ -121,6 +142,11 @@ def environment_layer() -> dict[str, tuple[object, str]]:
     """
     names = {"VIBESERVE_RUNS_DIR": "runs_dir", "RAY_ADDRESS": "cluster.address"}
     return {key: (os.environ[name], f"env {name}") for name, key in names.items() if os.environ.get(name)}
+
+
+def ray_job_config() -> str | None:
+    """What `ray job submit` says of the job that this process is the driver of, as JSON; None outside a job."""
+    return os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or None
 
 
 def debug_wanted() -> bool:

@@ -1,43 +1,33 @@
 """Decides the order of everything in a run: propose, submit, record, acknowledge; the ledger's only writer.
 
 Crash-only: every decision is a function of what the ledger holds, so a killed driver goes on where its ledger ends. A
-child's commit is stored before its ledger record, and the record before anything is built on it.
+child's commit is stored before its ledger record, and the record before anything is built on it. What completes
+together is recorded together, by one sync; how much is kept in flight is `vibeserve.flow`'s decision.
 """
 
 from __future__ import annotations
 
-import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
 from population.candidate import Operator, Proposal, candidate_id
-from population.errors import ConfigError, InfrastructureError, RunError
+from population.errors import InfrastructureError, RunError
 from population.evaluation import Rejected, Stage
-from population.events import (
-    Ended,
-    Event,
-    Faulted,
-    FinalMeasured,
-    MutationDone,
-    Proposed,
-    Remeasured,
-    RemeasureStarted,
-    Stopped,
-)
-from population.genome import parse_genome
+from population.events import Ended, Event, Faulted, MutationDone, Proposed, RemeasureStarted, Stopped
 from population.ledger import Ledger
 from population.replay import State
 from population.repository import Repository
 from search.policy import Policy
-from vibeserve.executor import Completion, Evaluated, Executor, Fault, Mutated
-from vibeserve.jobs import ChildJob, FinalJob, Job, JobMaker, RemeasureJob
+from vibeserve.executor import Completion, Evaluated, Executor, Fault, Mutated, MutateTask
+from vibeserve.flights import Flights
+from vibeserve.flow import Flow, Load
+from vibeserve.intake import Intake
+from vibeserve.interrupts import Interrupts
+from vibeserve.jobs import ChildJob, Job, JobMaker, RemeasureJob
 from vibeserve.rules import Rules
 
 _TICK_S = 0.5
@@ -61,8 +51,8 @@ class Records:
 class Tick:
     """What an observer is shown between two waits."""
 
-    jobs: tuple[tuple[Job, float], ...]
-    """In flight, with the seconds since each was submitted."""
+    jobs: Callable[[], tuple[tuple[Job, float], ...]]
+    """Everything in flight, with the seconds that each has been in its stage; counted when asked for."""
     elapsed_s: float
     draining: bool
     event: Event | None = None
@@ -79,13 +69,14 @@ class Driver:
         self._observe = observe
         self._state = records.state
         self._make = JobMaker(rules, records.state, records.repository)
-        self._jobs: dict[str, Job] = {}
-        self._since: dict[str, float] = {}
+        self._intake = Intake(records.state, records.repository, records.children, self._make.chains)
+        self._flights, self._flow = Flights(), Flow(rules.flow)
         self._faults: Counter[str] = Counter()
-        self._interrupts = 0
-        self._waiting = False
-        self._started = time.monotonic()
+        self._interrupts = Interrupts()
+        self._started_s = executor.clock_s
         self._elapsed_before_s = records.state.elapsed_s
+        for event in records.ledger.events():
+            self._flow.observe(event)
 
     def run(self) -> str:
         """Search until a budget ends it, then measure the front on the held-out trace; returns why it stopped.
@@ -96,7 +87,7 @@ class Driver:
         """
         reason = "failed"
         try:
-            with self._signals():
+            with self._interrupts.installed():
                 self._recover()
                 reason = self._search()
                 if reason != "interrupted":
@@ -108,46 +99,57 @@ class Driver:
             if not self._records.ledger.failed:
                 over = reason not in ("interrupted", "failed")
                 secret = {"secret": self._rules.secret.decode("ascii")} if over else {}
-                self._append(Stopped(reason=reason, elapsed_s=self.elapsed_s, disclosed=secret))
+                self._record([Stopped(reason=reason, elapsed_s=self.elapsed_s, disclosed=secret)])
         return reason
 
     @property
     def elapsed_s(self) -> float:
         """Seconds of this run's drivers, summed over resumes."""
-        return self._elapsed_before_s + time.monotonic() - self._started
+        return self._elapsed_before_s + self._executor.clock_s - self._started_s
 
     def _recover(self) -> None:
         """Put back in flight what the ledger says was in flight; on a new run, that is the seed."""
-        root = self._rules.root
-        if self._state.next_number == 0:
-            self._append(Proposed(proposal=Proposal(number=0, operator=Operator.SEED)))
-        if 0 in self._state.pending and 0 not in self._state.mutated:
-            self._append(
-                MutationDone(
-                    number=0, commit=root.commit, tree=root.tree, genome=root.genome, summary="seed", elapsed_s=0.0
-                )
-            )
-        for number in sorted(self._state.pending):
-            self._submit(self._make.child(self._state.pending[number]))
-        for index, candidate in sorted(self._state.remeasuring.items()):
-            self._submit(self._make.remeasure(index, candidate))
+        state, root = self._state, self._rules.root
+        if state.next_number == 0:
+            self._record([Proposed(proposal=Proposal(number=0, operator=Operator.SEED))])
+        if 0 in state.pending and 0 not in state.mutated:
+            made = MutationDone(number=0, commit=root.commit, tree=root.tree, genome=root.genome, summary="seed")
+            self._record([made])
+        else:
+            for number in state.mutated:
+                self._flights.wait(ChildJob(proposal=state.pending[number]))
+        for number, proposal in state.pending.items():
+            if number not in state.mutated:
+                self._submit(ChildJob(proposal=proposal))
+        for index, candidate in state.remeasuring.items():
+            self._flights.put_off(RemeasureJob(index=index, candidate=candidate))
 
     # --- searching ------------------------------------------------------------------------------------------------
 
     def _search(self) -> str:
-        while True:
-            reason = "interrupted" if self._interrupts else self._budget_reason()
+        while not self._interrupts.count:
+            reason = self._budget_reason()
             if reason is None and not self._propose():
                 reason = "nothing left to propose"
-            if reason is not None and not self._interrupts:
-                self._use_time_left()
-            if reason is not None and not self._jobs:
+            self._dispatch()
+            self._fill(reason)
+            if reason is not None and self._flights.idle:
                 return reason
             self._pump()
+        return self._drain()
 
-    def _budget_reason(self) -> str | None:
-        """Which budget is used up."""
-        if self._rules.children is not None and self._state.next_number > self._rules.children:
+    def _drain(self) -> str:
+        """What has begun is finished and recorded; what has not begun is on record already, for a resume."""
+        for job in self._flights.lined_up():
+            self._executor.cancel(job.key)
+            self._flights.land(job.key)
+        while self._flights:
+            self._pump()
+        return "interrupted"
+
+    def _budget_reason(self, drawn: int = 0) -> str | None:
+        """Which budget is used up, once `drawn` more children are proposed."""
+        if self._rules.children is not None and self._state.next_number + drawn > self._rules.children:
             return "budget: children"
         return self._time_reason()
 
@@ -166,24 +168,27 @@ class Driver:
         return self._state.evaluate_s * self._rules.gpus_per_evaluation / 3600
 
     def _propose(self) -> bool:
-        """Fill the free slots; False if nothing is in flight and the policy has nothing to propose."""
-        state = self._state
-        if 0 in state.pending:
+        """Begin as many children as the flow asks for; False if nothing is in flight and the policy has no more."""
+        if 0 in self._state.pending:
             return True
         self._require_scored_seed()
-        slots = self._executor.evaluate_slots
-        while len(self._jobs) < slots + self._rules.queue_depth and self._budget_reason() is None:
-            number = state.next_number
-            rng = np.random.default_rng([self._rules.seed, number])
-            pending = [state.pending[n] for n in sorted(state.pending)]
-            proposal = self._policy.propose(state.archive, pending, number, rng)
+        wanted = self._flow.mutations_for(self._load())
+        proposals: list[Proposal] = []
+        while len(proposals) < wanted and self._budget_reason(len(proposals)) is None:
+            proposal = self._draw(proposals)
             if proposal is None:
                 break
-            self._append(Proposed(proposal=proposal))
-            self._submit(self._make.child(proposal))
-        if 0 < len(self._jobs) < slots and self._rules.remeasure:
-            self._remeasure_one()
-        return bool(self._jobs)
+            proposals.append(proposal)
+        self._record([Proposed(proposal=proposal) for proposal in proposals])
+        for proposal in proposals:
+            self._submit(ChildJob(proposal=proposal))
+        return not wanted or not self._flights.idle
+
+    def _draw(self, drawn: Sequence[Proposal]) -> Proposal | None:
+        """The policy's next proposal, after those that are drawn and not on record yet."""
+        number = self._state.next_number + len(drawn)
+        rng = np.random.default_rng([self._rules.seed, number])
+        return self._policy.propose(self._state.archive, [*self._state.pending.values(), *drawn], number, rng)
 
     def _require_scored_seed(self) -> None:
         seed = self._state.archive.children[0].evaluation
@@ -194,177 +199,158 @@ class Driver:
                 f"'{seed.stage}': {seed.reason}. See {folder}\n{seed.evidence[-2000:]}"
             )
 
-    def _use_time_left(self) -> None:
-        """No more children, but a wall time that is not over: measure the front and its contenders once more."""
-        if self._rules.wall_time_s is None or not self._rules.remeasure or not self._state.archive.scored:
-            return
-        while len(self._jobs) < self._executor.evaluate_slots and self._time_reason() is None:
-            if not self._remeasure_one():
-                break
+    def _fill(self, reason: str | None) -> None:
+        """Slots that no child wants measure the front and its contenders: during the search, and in time that is left.
 
-    def _remeasure_one(self) -> bool:
-        """Whether there was something worth measuring once more."""
-        index = self._state.next_remeasure
+        A search that ended otherwise begins nothing new, but ends what was put off.
+        """
+        left = self._rules.wall_time_s is not None and self._time_reason() is None
+        more = self._rules.remeasure and (left if reason is not None else self._flights.children > 0)
+        for _ in range(self._flow.remeasurements_for(self._load())):
+            job = self._flights.next_put_off() or (self._remeasurement() if more else None)
+            if job is None:
+                break
+            self._submit(job)
+
+    def _remeasurement(self) -> RemeasureJob | None:
+        """What is worth measuring once more, on record."""
+        index, state = self._state.next_remeasure, self._state
+        if not state.archive.scored:
+            return None
         rng = np.random.default_rng([self._rules.seed, 1, index])
-        busy = tuple(self._state.remeasuring.values())
-        candidate = self._policy.remeasure(self._state.archive, busy, rng)
+        candidate = self._policy.remeasure(state.archive, tuple(state.remeasuring.values()), rng)
         if candidate is None:
-            return False
-        self._append(RemeasureStarted(index=index, candidate=candidate))
-        self._submit(self._make.remeasure(index, candidate))
-        return True
+            return None
+        self._record([RemeasureStarted(index=index, candidate=candidate)])
+        return RemeasureJob(index=index, candidate=candidate)
 
     def _finals(self, reason: str) -> str:
         for job in self._make.finals():
-            self._submit(job)
-        while self._jobs:
-            if self._interrupts:
+            self._flights.wait(job)
+        while not self._flights.idle:
+            if self._interrupts.count:
                 return "interrupted"
+            self._dispatch()
             self._pump()
         return reason
 
-    # --- settling -------------------------------------------------------------------------------------------------
+    # --- with the machines ----------------------------------------------------------------------------------------
+
+    def _load(self) -> Load:
+        executor = self._executor
+        return self._flights.load(executor.evaluate_slots, executor.clock_s, executor.overlaps)
 
     def _submit(self, job: Job) -> None:
-        self._jobs[job.key] = job
-        self._since.setdefault(job.key, time.monotonic())
-        self._executor.submit(job.task)
+        task = self._make.task(job)
+        self._executor.submit(task)
+        if isinstance(task, MutateTask) and isinstance(job, ChildJob):
+            self._flights.mutate(job, self._executor.clock_s)
+        else:
+            self._flights.evaluate(job)
 
-    def _done(self, key: str) -> None:
-        del self._jobs[key], self._since[key]
-        self._faults.pop(key, None)
+    def _dispatch(self) -> None:
+        """Children that are ready take the slots, if need be those of re-measurements."""
+        for _ in range(self._flow.preempted_for(self._load())):
+            job = self._flights.youngest_remeasurement()
+            self._executor.cancel(job.key)
+            self._flights.land(job.key)
+            self._flights.put_off(job)
+        for _ in range(self._flow.evaluations_for(self._load())):
+            self._submit(self._flights.next_ready())
+        self._flights.begin(self._executor.evaluate_slots, self._executor.clock_s)
 
     def _pump(self) -> None:
         """Wait a moment for completions and record them; a driver that was replaced ends here at the latest."""
         self._records.ledger.require_ours()
         if self._records.stop_marker.exists():
             self._records.stop_marker.unlink(missing_ok=True)
-            self._interrupts += 1
-        self._waiting = True
-        try:
+            self._interrupts.count += 1
+        with self._interrupts.waiting():
             completions = self._executor.wait(_TICK_S)
-        finally:
-            self._waiting = False
-        for completion in completions:
-            if completion.key in self._jobs:
-                self._settle(completion)
+        self._settle(completions)
+        self._give_up_the_overdue()
         self._show(None)
 
-    def _settle(self, completion: Completion) -> None:
-        job, outcome = self._jobs[completion.key], completion.outcome
-        if isinstance(outcome, Fault):
-            self._fault(job, outcome)
-        elif isinstance(outcome, Evaluated):
-            self._keep_files(job.key, outcome.files)
-            self._done(job.key)
-            self._append(_evaluated(job, replace(outcome, evaluation=self._state.archive.admit(outcome.evaluation))))
-        elif isinstance(job, ChildJob):
-            self._mutated(job, outcome)
-
-    def _mutated(self, job: ChildJob, outcome: Mutated | Rejected) -> None:
-        """Commit first, then the record. A failed mutation, and a tree that exists already, end the child."""
-        number, elapsed_s = job.proposal.number, 0.0
-        if isinstance(outcome, Mutated):
-            self._keep_files(job.key, outcome.files)
-            elapsed_s = outcome.elapsed_s
-            record = self._record_of(job, outcome)
-            if isinstance(record, MutationDone):
-                return self._append(record)
-            self._executor.cancel(job.key)
-            outcome = record
-        self._done(job.key)
-        self._append(Ended(number=number, evaluation=outcome, elapsed_s=elapsed_s))
-
-    def _record_of(self, job: ChildJob, outcome: Mutated) -> MutationDone | Rejected:
-        twin = self._state.twin_of(outcome.tree, job.proposal.number)
-        if twin is not None:
-            return Rejected(stage=Stage.DEDUPE, reason=f"the same tree as {twin}")
-        self._records.ledger.require_ours()
-        repository = self._records.repository
-        repository.unbundle(outcome.bundle)
+    def _settle(self, completions: Sequence[Completion]) -> None:
+        """Everything that has ended, by one sync; then the faults, so that none of them costs another task's result."""
+        ended = [(self._flights.land(c.key), c.outcome) for c in completions if c.key in self._flights]
+        made: list[tuple[ChildJob, Mutated | Rejected]] = []
+        events: list[Event] = []
+        for job, outcome in ended:
+            if isinstance(outcome, Evaluated):
+                events.append(self._intake.evaluated(job, outcome))
+            elif isinstance(outcome, Mutated | Rejected) and isinstance(job, ChildJob):
+                made.append((job, outcome))
         try:
-            genome = parse_genome(repository.read_files(outcome.commit, "*.toml"))
-        except ConfigError as error:
-            return Rejected(stage=Stage.MUTATE, reason="its component files are malformed", evidence=str(error)[:4000])
-        repository.set_ref(job.key, outcome.commit)
-        return MutationDone(
-            number=job.proposal.number,
-            commit=outcome.commit,
-            tree=outcome.tree,
-            genome=genome,
-            summary=outcome.summary,
-            elapsed_s=outcome.elapsed_s,
-        )
+            events += self._store(made)
+        finally:
+            self._record(events)
+        for job, outcome in ended:
+            if isinstance(outcome, Fault):
+                self._fault(job, outcome)
+            else:
+                self._faults.pop(job.key, None)
+
+    def _store(self, made: Sequence[tuple[ChildJob, Mutated | Rejected]]) -> list[Event]:
+        """Commits first, then the records: durable when this returns."""
+        if not made:
+            return []
+        self._records.ledger.require_ours()
+        with self._records.repository.batch():
+            return [self._intake.mutated(job, outcome) for job, outcome in made]
+
+    def _give_up_the_overdue(self) -> None:
+        """A task that takes far longer than all others hangs: another machine may do better."""
+        flow = self._flow
+        deadlines = flow.deadline_s(flow.mutation), flow.deadline_s(flow.evaluation)
+        for job, age_s in self._flights.overdue(self._executor.clock_s, *deadlines):
+            self._executor.cancel(job.key)
+            self._flights.land(job.key)
+            self._fault(job, Fault(reason=f"{job.key}: no result after {age_s:.0f} s, far longer than others take"))
 
     def _fault(self, job: Job, fault: Fault) -> None:
         """Machine faults are retried and never charged; only a child that alone keeps breaking machines is given up."""
         self._faults[job.key] += 1
         attempt = self._faults[job.key]
-        self._append(Faulted(key=job.key, reason=fault.reason, attempt=attempt))
-        self._executor.cancel(job.key)
+        self._record([Faulted(key=job.key, reason=fault.reason, attempt=attempt)])
         if fault.retryable and attempt < _ATTEMPTS:
-            again = self._make.child(job.proposal) if isinstance(job, ChildJob) else job
-            return self._submit(again)
+            return self._again(job)
         alone = len(self._faults) == 1 and self._state.archive.scored
         if isinstance(job, ChildJob) and alone:
-            self._done(job.key)
+            del self._faults[job.key]
             verdict = Rejected(stage=Stage.BOOT, reason=f"given up after {attempt} attempts: {fault.reason}"[:1000])
-            return self._append(Ended(number=job.proposal.number, evaluation=verdict, elapsed_s=0.0))
+            return self._record([Ended(number=job.proposal.number, evaluation=verdict)])
         raise InfrastructureError(
             f"{fault.reason} (attempt {attempt}). Nothing is lost: mend the machine, then `vibeserve resume`"
         )
 
-    def _keep_files(self, key: str, files: Sequence[tuple[str, str]]) -> None:
-        folder = self._records.children / key
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in files:
-                (folder / Path(name).name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise InfrastructureError(f"cannot write {folder}: {error.strerror}; free space, then resume") from error
+    def _again(self, job: Job) -> None:
+        """At once, and before everything that waits."""
+        if isinstance(job, RemeasureJob):
+            self._flights.put_off(job)
+        elif isinstance(job, ChildJob) and job.proposal.number not in self._state.mutated:
+            self._submit(job)
+        else:
+            self._flights.wait_first(job)
 
-    def _append(self, event: Event) -> None:
+    # --- on record ------------------------------------------------------------------------------------------------
+
+    def _record(self, events: Sequence[Event]) -> None:
         """Durable in the ledger first, then part of the state: the state is always a replay of the ledger."""
-        self._state.check(event)
-        self._state.apply(self._records.ledger.append(event))
-        self._show(event)
+        for event in events:
+            if event is events[0] or not isinstance(event, Proposed):  # their numbers follow each other
+                self._state.check(event)
+        for event in self._records.ledger.append_all(events):
+            self._state.apply(event)
+            self._flow.observe(event)
+            self._intake.recorded(event)
+            if isinstance(event, MutationDone):
+                self._flights.wait(ChildJob(proposal=self._state.pending[event.number]))
+            self._show(event)
 
     def _show(self, event: Event | None) -> None:
-        now = time.monotonic()
-        jobs = tuple((job, now - self._since[key]) for key, job in self._jobs.items())
-        self._observe(Tick(jobs=jobs, elapsed_s=self.elapsed_s, draining=self._interrupts > 0, event=event))
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM: the first drains, the second stops hard. Installed after Ray, which sets its own."""
-
-        def handle(signum: int, frame: FrameType | None) -> None:
-            self._interrupts += 1
-            if self._interrupts > 1 and self._waiting:  # never in the middle of a record
-                raise KeyboardInterrupt
-
-        try:
-            before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread (tests, notebooks): the caller owns the signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _evaluated(job: Job, done: Evaluated) -> Event:
-    evaluation, elapsed_s, place = done.evaluation, done.elapsed_s, done.place
-    match job:
-        case ChildJob():
-            return Ended(number=job.proposal.number, evaluation=evaluation, elapsed_s=elapsed_s, place=place)
-        case RemeasureJob():
-            return Remeasured(
-                index=job.index, candidate=job.candidate, evaluation=evaluation, elapsed_s=elapsed_s, place=place
-            )
-        case FinalJob():
-            return FinalMeasured(
-                subject=job.subject, round=job.round, evaluation=evaluation, elapsed_s=elapsed_s, place=place
-            )
+        now_s = self._executor.clock_s
+        draining = self._interrupts.count > 0
+        self._observe(
+            Tick(jobs=lambda: self._flights.shown(now_s), elapsed_s=self.elapsed_s, draining=draining, event=event)
+        )

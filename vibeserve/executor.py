@@ -11,47 +11,55 @@ from population.evaluation import Evaluation, Place, Rejected, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
-    """What a mutation starts from: commits as a git bundle, so that a task needs no shared disk."""
+class Delta:
+    """The git objects of one commit that its parents do not have; equal commits have equal deltas."""
 
-    bundle: bytes
-    parents: tuple[str, ...]
-    """Commit ids contained in the bundle, in the order of the proposal's parents."""
-    brief: str = ""
+    commit: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChildTask:
-    """One child: mutate, then judge and benchmark. `material` is None for a tree that exists already (resume)."""
+class MutateTask:
+    """The first half of a child: make its commit. Its key is the child's id."""
 
     proposal: Proposal
-    material: Material | None
-    measure: MeasureTask
+    parents: tuple[str, ...]
+    """Commits, in the order of the proposal's parents."""
+    chain: tuple[Delta, ...] = ()
+    """What leads from the seed, which every worker has, to the parents: every ancestor before its descendants.
+    Executors may leave out what a worker has."""
+    brief: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.proposal.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureTask:
-    """The evaluation half of a child, or a re-measurement by itself. `bundle`/`commit` are None until mutated."""
+    """Judge and measure a commit: the second half of a child, a re-measurement, or one side of a claim."""
 
     key: str
     """Unique among tasks in flight: `c000123`, `r000007` (re-measurement), `f-c000012-0` (final, held-out)."""
     trace_seed: int
     content_seed: int
+    commit: str
+    chain: tuple[Delta, ...] = ()
+    """What leads from the seed to the commit, the commit's own delta last; as in `MutateTask`."""
     bar: tuple[tuple[float, ...], ...] = ()
     repeats: int | None = None
     judged: bool = True
     profile: bool = False
-    bundle: bytes | None = None
-    commit: str | None = None
-    seen_trees: frozenset[str] = frozenset()
-    """Trees that are known already; a mutation that arrives at one of them is not evaluated."""
+
+
+Task = MutateTask | MeasureTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutated:
-    """The commit that a mutation made, as a bundle on top of the parents."""
+    """The commit that a mutation made, with its delta on top of the parents."""
 
-    bundle: bytes
+    delta: bytes
     commit: str
     tree: str
     summary: str
@@ -72,14 +80,6 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """One half of a task has ended. A `Rejected` in place of `Mutated` ends the child; a `Fault` may be retried."""
-
-    key: str
-    outcome: Mutated | Evaluated | Rejected | Fault
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """The machine failed, not the candidate."""
 
@@ -87,16 +87,41 @@ class Fault:
     retryable: bool = True
 
 
+Outcome = Mutated | Evaluated | Rejected | Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A task has ended: a `MutateTask` in `Mutated` or `Rejected`, a `MeasureTask` in `Evaluated`, both in `Fault`."""
+
+    key: str
+    outcome: Outcome
+
+
 class Executor(Protocol):
-    """Runs tasks on machines. Completions come in order of completion; per key `Mutated` precedes `Evaluated`."""
+    """Runs tasks on machines. Each task that is submitted and not cancelled completes exactly once.
+
+    Tasks of one kind begin in order of submission. A measurement that finds no slot free waits, without the driver's
+    doing, and takes the next one: submit a few more than there are slots, and no slot waits for the driver.
+    """
 
     @property
     def evaluate_slots(self) -> int:
         """Evaluations that can run at once."""
         ...
 
-    def submit(self, task: ChildTask | MeasureTask) -> None:
-        """Start a task; returns at once."""
+    @property
+    def overlaps(self) -> bool:
+        """Whether mutations run beside evaluations. If not, one task runs at a time and nothing is gained by a lead."""
+        ...
+
+    @property
+    def clock_s(self) -> float:
+        """The time by which its tasks run, s; monotonic, from an arbitrary moment on."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Start a task, or line it up; returns at once."""
         ...
 
     def wait(self, timeout_s: float) -> Sequence[Completion]:

@@ -8,17 +8,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from population.evaluation import Rejected, Stage
-from vibeserve.executor import ChildTask, Completion, Evaluated, Fault, MeasureTask, Mutated
+from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, Mutated, MutateTask, Outcome, Task
 
 
 class Shop(Protocol):
     """What carries a task out: `vibeserve.workshop.Workshop`, or a scripted one."""
 
-    def mutate(self, task: ChildTask) -> Mutated | Rejected | Fault: ...
+    def mutate(self, task: MutateTask) -> Mutated | Rejected | Fault: ...
 
     def measure(self, task: MeasureTask, progress: Progress) -> Evaluated | Fault: ...
 
@@ -33,43 +32,39 @@ class InlineExecutor:
     """Carries out the oldest task inside `wait`; `timeout_s` does not interrupt it."""
 
     evaluate_slots = 1
+    overlaps = False
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
-        self._queue: deque[ChildTask | MeasureTask] = deque()
+        self._queue: deque[Task] = deque()
         self._stage: dict[str, tuple[Stage, float]] = {}
 
-    def submit(self, task: ChildTask | MeasureTask) -> None:
+    @property
+    def clock_s(self) -> float:
+        return time.monotonic()
+
+    def submit(self, task: Task) -> None:
         self._queue.append(task)
 
     def wait(self, timeout_s: float) -> Sequence[Completion]:
         if not self._queue:
             return ()
         task = self._queue.popleft()
-        if isinstance(task, MeasureTask):
-            return (self._measure(task),)
-        key = task.proposal.id
-        if task.material is None:
-            return (self._measure(task.measure),)
-        self._enter(key, Stage.MUTATE)
-        outcome = self._shop.mutate(task)
-        if isinstance(outcome, Mutated) and outcome.tree not in task.measure.seen_trees:
-            measure = replace(task.measure, bundle=outcome.bundle, commit=outcome.commit)
-            self._queue.appendleft(measure)  # next in line, once the driver has recorded the commit
-        else:
-            self._stage.pop(key, None)
-        return (Completion(key=key, outcome=outcome),)
-
-    def _measure(self, task: MeasureTask) -> Completion:
-        outcome = self._shop.measure(task, lambda stage: self._enter(task.key, stage))
+        outcome = self._carry_out(task)
         self._stage.pop(task.key, None)
-        return Completion(key=task.key, outcome=outcome)
+        return (Completion(key=task.key, outcome=outcome),)
+
+    def _carry_out(self, task: Task) -> Outcome:
+        if isinstance(task, MeasureTask):
+            return self._shop.measure(task, lambda stage: self._enter(task.key, stage))
+        self._enter(task.key, Stage.MUTATE)
+        return self._shop.mutate(task)
 
     def _enter(self, key: str, stage: Stage) -> None:
         self._stage[key] = (stage, time.monotonic())
 
     def cancel(self, key: str) -> None:
-        self._queue = deque(task for task in self._queue if _key(task) != key)
+        self._queue = deque(task for task in self._queue if task.key != key)
         self._stage.pop(key, None)
 
     def stages(self) -> dict[str, tuple[Stage, float]]:
@@ -78,7 +73,3 @@ class InlineExecutor:
 
     def close(self) -> None:
         self._queue.clear()
-
-
-def _key(task: ChildTask | MeasureTask) -> str:
-    return task.key if isinstance(task, MeasureTask) else task.proposal.id

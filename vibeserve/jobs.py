@@ -1,27 +1,27 @@
 """Decides what is sent to the machines for a child, a re-measurement or a final measurement.
 
-A job is made from the run's state alone, so the same state gives the same job, also after a crash.
+A job says what is to be done; its task is made from the run's state at the moment it is sent, so the same state gives
+the same task, also after a crash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from population.candidate import Proposal, candidate_id
 from population.replay import State
 from population.repository import Repository
 from search import racing
-from vibeserve.executor import ChildTask, Material, MeasureTask
+from vibeserve.chains import Chains
+from vibeserve.executor import Delta, MeasureTask, MutateTask, Task
 from vibeserve.rules import Root, Rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildJob:
-    """A child of the search; key `c000012`."""
+    """A child of the search, to be mutated, or to be evaluated once its commit is on record; key `c000012`."""
 
     proposal: Proposal
-    task: ChildTask
 
     @property
     def key(self) -> str:
@@ -34,7 +34,6 @@ class RemeasureJob:
 
     index: int
     candidate: str
-    task: MeasureTask
 
     @property
     def key(self) -> str:
@@ -48,7 +47,6 @@ class FinalJob:
     subject: str
     """Candidate id, or a baseline's name."""
     round: int
-    task: MeasureTask
 
     @property
     def key(self) -> str:
@@ -59,68 +57,65 @@ Job = ChildJob | RemeasureJob | FinalJob
 
 
 class JobMaker:
-    """Makes jobs from the state of one run."""
+    """Makes the jobs and tasks of one run from its state."""
 
     def __init__(self, rules: Rules, state: State, repository: Repository) -> None:
-        self._rules, self._state, self._repository = rules, state, repository
+        self._rules, self._state = rules, state
+        self.chains = Chains(repository, rules.root.commit)
 
-    def child(self, proposal: Proposal) -> ChildJob:
-        """From the parents; or from the child's own commit, if its mutation is on record already."""
-        done = self._state.mutated.get(proposal.number)
-        archive = self._state.archive
-        measure = MeasureTask(
-            key=proposal.id,
-            trace_seed=self._rules.trace_seed("search"),
-            content_seed=self._rules.content_seed(proposal.id),
-            bar=self._bar() if proposal.number else (),
-            repeats=self._rules.repeats,
-            profile=self._rules.profile,
-            bundle=self._bundle((done.commit,)) if done else None,
-            commit=done.commit if done else None,
-            seen_trees=frozenset(archive.trees),
-        )
-        material = None
-        if done is None:
-            parents = tuple(archive.candidates[p].commit for p in proposal.parents)
-            material = Material(bundle=self._bundle(parents), parents=parents, brief=proposal.goal or "")
-        return ChildJob(proposal=proposal, task=ChildTask(proposal=proposal, material=material, measure=measure))
-
-    def remeasure(self, index: int, candidate: str) -> RemeasureJob:
-        """On the search's trace with fresh contents; the tree has been judged before, the audit still runs."""
-        commit = self._state.archive.candidates[candidate].commit
-        return RemeasureJob(index=index, candidate=candidate, task=self._measure(f"r{index:06d}", "search", commit))
+    def task(self, job: Job) -> Task:
+        """What the job's next stage needs."""
+        match job:
+            case ChildJob():
+                return self._child(job.proposal)
+            case RemeasureJob():  # judged before; the audit still runs, on the search's trace with fresh contents
+                return self._again(job.key, "search", job.candidate)
+            case FinalJob():
+                return self._again(job.key, "held-out", job.subject)
 
     def finals(self) -> list[FinalJob]:
         """What is still to be measured on the held-out trace: seed, baselines and front, in turn and back (ABBA)."""
-        seed = candidate_id(0)
-        subjects: dict[str, Root | str] = {seed: self._rules.root, **self._rules.baselines}
-        subjects |= {i: self._state.archive.candidates[i].commit for i in self._state.archive.front if i != seed}
-        jobs = []
-        for round_ in range(self._rules.final_repeats):
-            for subject in sorted(subjects, reverse=bool(round_ % 2)):
-                if (subject, round_) not in self._state.finals:
-                    root = subjects[subject]
-                    commit = root if isinstance(root, str) else root.commit
-                    task = self._measure(f"f-{subject}-{round_}", "held-out", commit)
-                    jobs.append(FinalJob(subject=subject, round=round_, task=task))
-        return jobs
+        subjects = {candidate_id(0), *self._rules.baselines, *self._state.archive.front}
+        return [
+            FinalJob(subject=subject, round=round_)
+            for round_ in range(self._rules.final_repeats)
+            for subject in sorted(subjects, reverse=bool(round_ % 2))
+            if (subject, round_) not in self._state.finals
+        ]
 
-    def _measure(self, key: str, trace: str, commit: str) -> MeasureTask:
+    def _child(self, proposal: Proposal) -> Task:
+        """From the parents; or from the child's own commit, if its mutation is on record already."""
+        archive, done = self._state.archive, self._state.mutated.get(proposal.number)
+        chain = self.chains.to(archive, proposal.parents)
+        if done is None:
+            parents = tuple(archive.candidates[parent].commit for parent in proposal.parents)
+            return MutateTask(proposal=proposal, parents=parents, chain=chain, brief=proposal.goal or "")
+        return MeasureTask(
+            key=proposal.id,
+            trace_seed=self._rules.trace_seed("search"),
+            content_seed=self._rules.content_seed(proposal.id),
+            commit=done.commit,
+            chain=self.chains.then(chain, done.commit),
+            bar=racing.bar(archive) if self._rules.racing and proposal.number else (),
+            repeats=self._rules.repeats,
+            profile=self._rules.profile,
+        )
+
+    def _again(self, key: str, trace: str, subject: str) -> MeasureTask:
+        commit, chain = self._travel(subject)
         return MeasureTask(
             key=key,
             trace_seed=self._rules.trace_seed(trace),
             content_seed=self._rules.content_seed(key),
+            commit=commit,
+            chain=chain,
             repeats=self._rules.repeats,
             judged=False,
-            bundle=self._bundle((commit,)),
-            commit=commit,
         )
 
-    def _bar(self) -> tuple[tuple[float, ...], ...]:
-        return racing.bar(self._state.archive) if self._rules.racing else ()
-
-    def _bundle(self, commits: Sequence[str]) -> bytes:
-        """Commits on top of the seed, which every worker has; nothing for the seed itself."""
-        seed = self._rules.root.commit
-        wanted = [commit for commit in commits if commit != seed]
-        return self._repository.bundle(*wanted, have=[seed]) if wanted else b""
+    def _travel(self, subject: str) -> tuple[str, tuple[Delta, ...]]:
+        baseline: Root | None = self._rules.baselines.get(subject)
+        if baseline is not None:
+            return baseline.commit, self.chains.then((), baseline.commit)
+        archive = self._state.archive
+        return archive.candidates[subject].commit, self.chains.to(archive, (subject,))

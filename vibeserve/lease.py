@@ -32,12 +32,12 @@ def allowed_cpus() -> tuple[int, ...]:
 
 @contextmanager
 def lease(cpus: int, gpus: Sequence[str] = (), wait_s: float = 600.0) -> Iterator[Lease]:
-    """Hold `cpus` logical CPUs (fewer only if the machine has fewer) and a private scratch folder.
+    """Hold `cpus` logical CPUs (fewer only if the machine has fewer; 0: none) and a private scratch folder.
 
     Raises:
         InfrastructureError: the CPUs did not become free within `wait_s` seconds.
     """
-    wanted = max(1, min(cpus, len(allowed_cpus())))
+    wanted = min(cpus, len(allowed_cpus()))
     with ExitStack() as stack:
         held = _take(wanted, wait_s, stack)
         scratch = Path(tempfile.mkdtemp(prefix="vibeserve-"))

@@ -59,7 +59,7 @@ class Observer:
             run=self._run,
             elapsed_s=tick.elapsed_s,
             slots=tuple(
-                _slot(job, str(stages[job.key][0]) if job.key in stages else "queued", s) for job, s in tick.jobs
+                _slot(job, str(stages[job.key][0]) if job.key in stages else "queued", s) for job, s in tick.jobs()
             ),
             meters=meters,
             counts={name: count for name, count in counts.items() if count},

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from population.genome import Genome
+from vibeserve.flow import FlowRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,8 @@ class Rules:
     wall_time_s: float | None = None
     gpu_hours: float | None = None
     gpus_per_evaluation: int = 0
-    queue_depth: int = 0
-    """Children beyond the evaluation slots that may be in flight, so that a mutated one waits before each GPU."""
+    flow: FlowRules = field(default_factory=FlowRules)
+    """How much is kept in flight, and for how long."""
     racing: bool = True
     remeasure: bool = True
     repeats: int | None = None

@@ -8,18 +8,19 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators.evaluator import Evaluator
 from evaluators.fingerprint import digest, fingerprint, fingerprint_difference, snapshot
+from evaluators.hardware import fingerprint as fingerprint_of_hardware
 from evaluators.pipeline import LocalEvaluator
 from evaluators.target import Target, load_target
 from population.candidate import Operator, Proposal, candidate_id
 from population.disk import Disk, sync_tree
-from population.errors import ConfigError, InfrastructureError, RunError, UsageError
+from population.errors import ConfigError, InfrastructureError, RunError, UsageError, VibeServeError
 from population.evaluation import Rejected
 from population.events import RunStarted
 from population.genome import parse_genome
@@ -29,21 +30,25 @@ from population.replay import State
 from population.repository import Repository
 from vibeserve import __version__, tiers
 from vibeserve.claims import Claim, Subject, claim_json, measure_claim
+from vibeserve.cluster.terms import Terms
 from vibeserve.config import Config
 from vibeserve.config_text import to_toml
 from vibeserve.display import Display
 from vibeserve.driver import Driver, Records
-from vibeserve.executor import Executor
+from vibeserve.executor import Delta, Executor
+from vibeserve.flow import FlowRules
 from vibeserve.layers import load_run_config
 from vibeserve.mutators import Mutator, RecipeMutator, TuneMutator
 from vibeserve.observer import Observer
 from vibeserve.recipes import load_recipes
 from vibeserve.rules import Root, Rules
 from vibeserve.runs import STOP_MARKER
+from vibeserve.same_hardware import Fingerprint, Surveyed, choose, recorded
+from vibeserve.sections import dataclass_of
 from vibeserve.workshop import Kit, Workshop, pack
 
 if TYPE_CHECKING:
-    from vibeserve.cluster.nodes import Demand
+    from vibeserve.cluster.selectors import Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,8 @@ class Parts:
 
     evaluator: Evaluator | None = None
     """None: `LocalEvaluator`, isolated as the config says."""
+    identify: Callable[[Sequence[str] | None], Fingerprint] = fingerprint_of_hardware
+    """What a machine says of its hardware."""
     disk: Disk = field(default_factory=Disk)
     take_over: bool = False
     """Go on although another driver holds the run: that one is fenced."""
@@ -118,7 +125,7 @@ def verify(
     rules = _rules(run_dir, config, target, repository)
     kit = _kit(config, run_dir, repository, rules, state)
     sides = tuple(_side(name, state, rules, repository) for name in (candidate, against))
-    executor = _executor(config, kit, target, alone=True)
+    executor = _executor(config, kit, target, replace(_terms(config, run_dir, kit, progress), alone=True))
     try:
         for line in _isolation(config, target, kit, state):
             progress(line)
@@ -143,8 +150,8 @@ def _side(name: str, state: State, rules: Rules, repository: Repository) -> Subj
     else:
         known = ", ".join(rules.baselines) or "none"
         raise UsageError(f"expected a candidate of the run (c000012) or a baseline ({known}), got '{name}'")
-    bundle = repository.bundle(commit, have=[root]) if commit != root else b""
-    return Subject(name=name, commit=commit, bundle=bundle)
+    chain = tuple(Delta(commit=sha, data=repository.delta(sha)) for sha in repository.ancestors(commit, root))
+    return Subject(name=name, commit=commit, chain=chain)
 
 
 # --- preparing a run folder -------------------------------------------------------------------------------------------
@@ -259,8 +266,8 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
             children=run_dir / "children",
             stop_marker=run_dir / STOP_MARKER,
         )
-        kit = _kit(config, run_dir, repository, rules, state, parts.evaluator)
-        executor = _executor(config, kit, target)
+        kit = replace(_kit(config, run_dir, repository, rules, state, parts.evaluator), identify=parts.identify)
+        executor = _executor(config, kit, target, _terms(config, run_dir, kit, display.event))
         observer = Observer(run_dir.name, rules, state, executor, display)
         try:
             for line in () if parts.evaluator else _isolation(config, target, kit, state):
@@ -310,7 +317,7 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
         wall_time_s=config.budget.wall_time_s,
         gpu_hours=config.budget.gpu_hours,
         gpus_per_evaluation=target.resources.num_gpus,
-        queue_depth=config.cluster.queue_depth,
+        flow=dataclass_of(FlowRules, config.cluster),
         racing=config.evaluation.racing,
         remeasure=config.evaluation.remeasure,
         repeats=config.evaluation.repeats,
@@ -370,27 +377,53 @@ def _isolation(config: Config, target: Target, kit: Kit, state: State) -> list[s
     return tiers.announcement(found, {e.tier for name in archive.scored for e in archive.evaluations(name)})
 
 
-def _executor(config: Config, kit: Kit, target: Target, alone: bool = False) -> Executor:
-    """`alone`: one evaluation at a time, all on one node."""
+def _executor(config: Config, kit: Kit, target: Target, terms: Terms) -> Executor:
+    """
+    Raises:
+        InfrastructureError: no machine can hold an evaluation.
+        ConfigError: the machines that can are of different hardware.
+        RunError: none of them is what the run was measured on so far.
+    """
     if config.cluster.executor == "inline":
         from vibeserve.inline import InlineExecutor
 
-        return InlineExecutor(Workshop(kit))
-    from vibeserve.cluster.connection import connect
-    from vibeserve.cluster.nodes import pinned
+        here = Surveyed(
+            id="", name="this machine", slots=1, fingerprint=kit.identify(None if target.resources.num_gpus else ())
+        )
+        stratum = choose([here], terms.before, terms.mixed)
+        for note in stratum.notes:
+            terms.say(note)
+        return InlineExecutor(Workshop(replace(kit, hardware=stratum.expected)))
+    from vibeserve.cluster.connection import connect, disconnect
+    from vibeserve.cluster.placement import Placement
     from vibeserve.cluster.ray_executor import RayExecutor
 
     connect(config.cluster.address)
-    demand = _demand(config, target)
-    if alone:
-        return RayExecutor(kit, pinned(demand), 1)
-    return RayExecutor(kit, demand, config.cluster.evaluate_slots)
+    try:
+        placement = Placement(_demand(config, target), terms)
+    except VibeServeError:
+        disconnect()
+        raise
+    return RayExecutor(replace(kit, hardware=placement.hardware), placement)
+
+
+def _terms(config: Config, run_dir: Path, kit: Kit, say: Callable[[str], None]) -> Terms:
+    """What this run asks of the machines; a run that goes on wants those that it was measured on so far."""
+    shared = config.cluster.address is not None
+    return Terms(
+        limit=config.cluster.evaluate_slots,
+        mixed=config.cluster.mixed_hardware,
+        before=recorded(read_events(run_dir / "ledger")),
+        driver=f"{run_dir.name}-{secrets.token_hex(4)}" if shared else None,
+        priority=config.cluster.priority,
+        identify=kit.identify,
+        say=say,
+    )
 
 
 def _demand(config: Config, target: Target) -> Demand:
-    from vibeserve.cluster.nodes import Demand
+    from vibeserve.cluster.selectors import ACCELERATOR_LABEL, Demand
 
-    labels = dict(config.cluster.labels)
-    if target.resources.accelerator_type:
-        labels.setdefault("ray.io/accelerator-type", target.resources.accelerator_type)
+    kind = target.resources.accelerator_type
+    labels = {**({ACCELERATOR_LABEL: kind} if kind else {}), **target.resources.labels, **config.cluster.labels}
     return Demand(cpus=target.resources.cpus, gpus=target.resources.num_gpus, labels=labels)

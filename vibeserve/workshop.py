@@ -12,20 +12,21 @@ import tarfile
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from evaluators.evaluator import EvaluationTask, Evaluator
-from evaluators.hardware import hardware
-from population.candidate import Operator, Proposal
+from evaluators.hardware import fingerprint, hardware
+from population.candidate import Operator
 from population.errors import InfrastructureError, VibeServeError
 from population.evaluation import Place, Rejected, Scored, Stage
 from population.repository import Conflict, Repository, TreeRefused
-from vibeserve.executor import ChildTask, Evaluated, Fault, Material, MeasureTask, Mutated
+from vibeserve.executor import Delta, Evaluated, Fault, MeasureTask, Mutated, MutateTask
 from vibeserve.lease import lease
 from vibeserve.mutators import Mutation, Mutator
+from vibeserve.same_hardware import Fingerprint, differences
 
 Outcome = TypeVar("Outcome")
 
@@ -42,7 +43,7 @@ class Kit:
     target_tar: bytes
     """The run's snapshot of the target."""
     target_digest: str
-    seed_bundle: bytes
+    seed_delta: bytes
     seed_commit: str
     mutators: Mapping[Operator, Mutator]
     evaluator: Evaluator
@@ -50,6 +51,10 @@ class Kit:
     """Logical CPUs per evaluation."""
     first_party: bool = False
     """Whether all trees of the run are made of the checkout's own files (`vibeserve.tiers`)."""
+    identify: Callable[[Sequence[str] | None], Fingerprint] = fingerprint
+    """What a machine says of its hardware, given a lease's GPUs."""
+    hardware: Fingerprint | None = None
+    """What an evaluation must find; None: whatever there is."""
 
     @property
     def cache(self) -> Path:
@@ -82,55 +87,62 @@ class Workshop:
         self._target = self._unpack_target()
         self._repository = Repository.cache(kit.cache / "population.git")
         if not self._repository.has(kit.seed_commit):
-            self._repository.unbundle(kit.seed_bundle)
+            self._repository.absorb(kit.seed_delta)
 
-    def mutate(self, task: ChildTask) -> Mutated | Rejected | Fault:
+    def lacks(self, commits: Sequence[str]) -> list[str]:
+        """Which of these commits this machine has not seen yet, in the same order."""
+        return [commit for commit in commits if not self._repository.has(commit)]
+
+    def mutate(self, task: MutateTask) -> Mutated | Rejected | Fault:
         """Make the child's commit. Candidate faults are `Rejected`, ours and the machine's are `Fault`."""
-        assert task.material is not None
         started = time.monotonic()
-        proposal, material = task.proposal, task.material
-        outcome = _guarded(f"mutation of {proposal.id}", lambda: self._mutate(proposal, material))
+        outcome = _guarded(f"mutation of {task.key}", lambda: self._mutate(task))
         if isinstance(outcome, Rejected | Fault):
             return outcome
         commit, tree, summary, trace = outcome
         return Mutated(
-            bundle=self._repository.bundle(commit, have=material.parents),
+            delta=self._repository.delta(commit),
             commit=commit,
             tree=tree,
             summary=summary,
             elapsed_s=time.monotonic() - started,
-            files=(("brief.md", material.brief), ("transcript.txt", trace)),
+            files=(("brief.md", task.brief), ("transcript.txt", trace)),
         )
 
-    def _mutate(self, proposal: Proposal, material: Material) -> tuple[str, str, str, str] | Rejected:
-        if material.bundle:
-            self._repository.unbundle(material.bundle)
+    def _mutate(self, task: MutateTask) -> tuple[str, str, str, str] | Rejected:
+        self._absorb(task.chain)
+        proposal = task.proposal
         if proposal.operator is Operator.MERGE:
-            return self._merge(proposal, material)
+            return self._merge(task)
         folder = Path(tempfile.mkdtemp(prefix="vibeserve-tree-"))
         try:
-            self._repository.export(material.parents[0], folder)
-            mutation = self._kit.mutators[proposal.operator].mutate(folder, proposal, material.brief)
+            self._repository.export(task.parents[0], folder)
+            mutation = self._kit.mutators[proposal.operator].mutate(folder, proposal, task.brief)
             if isinstance(mutation, Rejected):
                 return mutation
-            return self._commit(folder, proposal, material, mutation)
+            return self._commit(folder, task, mutation)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _commit(
-        self, folder: Path, proposal: Proposal, material: Material, mutation: Mutation
-    ) -> tuple[str, str, str, str] | Rejected:
+    def _absorb(self, chain: Sequence[Delta]) -> None:
+        """Ancestors come before descendants, so a commit that is here has all of its history here."""
+        for delta in chain:
+            if not self._repository.has(delta.commit):
+                self._repository.absorb(delta.data)
+
+    def _commit(self, folder: Path, task: MutateTask, mutation: Mutation) -> tuple[str, str, str, str] | Rejected:
         try:
             commit = self._repository.commit_tree(
-                folder, parents=material.parents[:1], message=mutation.summary, number=proposal.number
+                folder, parents=task.parents[:1], message=mutation.summary, number=task.proposal.number
             )
         except TreeRefused as refusal:
             return Rejected(stage=Stage.MUTATE, reason=str(refusal))
         return commit.sha, commit.tree, mutation.summary, mutation.trace
 
-    def _merge(self, proposal: Proposal, material: Material) -> tuple[str, str, str, str] | Rejected:
+    def _merge(self, task: MutateTask) -> tuple[str, str, str, str] | Rejected:
+        proposal = task.proposal
         summary = f"merge {proposal.parents[0]} and {proposal.parents[1]}"
-        merged = self._repository.merge(*material.parents[:2], message=summary, number=proposal.number)
+        merged = self._repository.merge(*task.parents[:2], message=summary, number=proposal.number)
         if isinstance(merged, Conflict):
             return Rejected(stage=Stage.MUTATE, reason=f"{summary}: conflict in {', '.join(merged.paths)}")
         return merged.sha, merged.tree, summary, summary
@@ -140,11 +152,10 @@ class Workshop:
         return _guarded(f"evaluation of {task.key}", lambda: self._measure(task, progress))
 
     def _measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated:
-        assert task.commit is not None
         started = time.monotonic()
-        if task.bundle:
-            self._repository.unbundle(task.bundle)
+        self._absorb(task.chain)
         with lease(self._kit.cpus, _visible_gpus()) as granted:
+            found = self._require_hardware(granted.gpus)
             workspace, output = granted.scratch / "workspace", granted.scratch / "output"
             workspace.mkdir()
             output.mkdir()
@@ -156,9 +167,24 @@ class Workshop:
         return Evaluated(
             evaluation=evaluation,
             elapsed_s=time.monotonic() - started,
-            place=Place(node=os.uname().nodename, gpus=granted.gpus, cpus=granted.cpus),
+            place=Place(node=os.uname().nodename, gpus=granted.gpus, cpus=granted.cpus, fingerprint=found),
             files=files,
         )
+
+    def _require_hardware(self, gpus: Sequence[str]) -> dict[str, str]:
+        """The machine may have changed since the run chose it: a power limit, a driver.
+
+        Raises:
+            InfrastructureError: it is not the hardware that the run is measured on.
+        """
+        found = dict(self._kit.identify(gpus))
+        expected = self._kit.hardware
+        if expected is not None and (differs := differences(expected, found)):
+            raise InfrastructureError(
+                f"expected the run's hardware on {os.uname().nodename}, but it has {', '.join(differs)}; nothing is "
+                "measured there. Set it back, or start a new run"
+            )
+        return found
 
     def _task(self, task: MeasureTask, workspace: Path, output: Path) -> EvaluationTask:
         return EvaluationTask(

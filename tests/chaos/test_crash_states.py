@@ -21,8 +21,8 @@ from tests.chaos.memory_disk import Image, MemoryDisk
 
 FOLDER = Path("/run/ledger")
 FEWEST_STATES = 50_000
-SIZES = ((30, 600, 300), (1200, 40), (80,))
-"""Letters in the events of each driver: shorter and longer than a sector."""
+SIZES = ((30, (600, 10, 300)), ((500, 200), 40), (80,))
+"""Letters in the events of each driver, shorter and longer than a sector; several in brackets are appended at once."""
 
 
 @dataclass
@@ -40,16 +40,18 @@ class History:
     def note(self) -> None:
         self.moments.append(Moment(self.disk.kill(), tuple(self.acknowledged), tuple(self.writing)))
 
-    def drive(self, sizes: Sequence[int], take_over: bool = False) -> None:
+    def drive(self, appends: Sequence[int | tuple[int, ...]], take_over: bool = False) -> None:
         with Ledger.open(FOLDER, take_over, self.disk) as ledger:
             self.acknowledged[:] = keys(ledger.events())
             self.writing.clear()
-            for size in sizes:
-                event = Faulted(key=f"e{len(self.acknowledged)}-{size}", reason="x" * size, attempt=1)
-                self.writing[:] = [event.key]
-                ledger.append(event)
+            for sizes in appends:
+                group = sizes if isinstance(sizes, tuple) else (sizes,)
+                count = len(self.acknowledged)
+                events = [Faulted(key=f"e{n}-{x}", reason="x" * x, attempt=1) for n, x in enumerate(group, count)]
+                self.writing[:] = keys(events)
+                ledger.append_all(events)
                 self.writing.clear()
-                self.acknowledged.append(event.key)
+                self.acknowledged += keys(events)
                 self.note()
 
 
@@ -61,8 +63,8 @@ class Moment:
 
     @property
     def allowed(self) -> tuple[tuple[str, ...], ...]:
-        """What may be found: all that was acknowledged, and perhaps the whole of what was being written."""
-        return (self.acknowledged, self.acknowledged + self.writing)
+        """What may be found: all that was acknowledged, and perhaps the first events of what was being written."""
+        return tuple(self.acknowledged + self.writing[:count] for count in range(len(self.writing) + 1))
 
 
 def keys(events: Sequence[Event] | Iterator[Event]) -> list[str]:

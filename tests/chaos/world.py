@@ -23,7 +23,7 @@ from population.replay import State
 from tests.vibeserve.recorded import RecordedEvaluator, toy_config
 from vibeserve import wiring
 from vibeserve.display import SilentDisplay
-from vibeserve.executor import ChildTask, Evaluated, Fault, MeasureTask, Mutated
+from vibeserve.executor import Evaluated, Fault, MeasureTask, Mutated, MutateTask
 from vibeserve.wiring import Parts
 from vibeserve.workshop import Workshop
 
@@ -75,8 +75,8 @@ class HookedDisk(Disk):
 class NotingWorkshop(Workshop):
     """Writes down which stage of which task it begins."""
 
-    def mutate(self, task: ChildTask) -> Mutated | Rejected | Fault:
-        _note(f"mutate {task.proposal.id}")
+    def mutate(self, task: MutateTask) -> Mutated | Rejected | Fault:
+        _note(f"mutate {task.key}")
         return super().mutate(task)
 
     def measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated | Fault:
@@ -134,14 +134,18 @@ class World:
     def population(self) -> list[str]:
         """Everything that the run has found, without times."""
         assert self.run_dir is not None
-        state = State.replay(read_events(self.run_dir / "ledger"))
-        rows: list[object] = []
-        for number, child in sorted(state.archive.children.items()):
-            commit = (child.commit, child.tree) if isinstance(child, Candidate) else None
-            again = state.archive.evaluations(child.id)[1:] if isinstance(child, Candidate) else ()
-            rows.append((number, child.proposal, commit, [_found(e) for e in (child.evaluation, *again)]))
-        finals = [(key, _found(final.evaluation)) for key, final in sorted(state.finals.items())]
-        return [repr(row) for row in (*rows, state.archive.front, finals, state.pending, state.remeasuring)]
+        return population(State.replay(read_events(self.run_dir / "ledger")))
+
+
+def population(state: State) -> list[str]:
+    """Everything that a run has found, without times."""
+    rows: list[object] = []
+    for number, child in sorted(state.archive.children.items()):
+        commit = (child.commit, child.tree) if isinstance(child, Candidate) else None
+        again = state.archive.evaluations(child.id)[1:] if isinstance(child, Candidate) else ()
+        rows.append((number, child.proposal, commit, [_found(e) for e in (child.evaluation, *again)]))
+    finals = [(key, _found(final.evaluation)) for key, final in sorted(state.finals.items())]
+    return [repr(row) for row in (*rows, state.archive.front, finals, state.pending, state.remeasuring)]
 
 
 def _found(evaluation: Evaluation) -> object:

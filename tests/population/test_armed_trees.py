@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from population.errors import RepositoryError
+from population.git_objects import Entry, GitObject, commit_object, tree_objects
+from population.packs import make_pack, packed
 from population.repository import Commit, Repository, TreeRefused
-from population.trees import Entry, GitObject, tree_objects
 from tests.population.armed_trees import ARMED, HARMLESS, KINDS, REFUSED, filters, fsmonitor, hooks
 
 Arm = Callable[[Path, Path], None]
@@ -122,9 +123,10 @@ OPERATIONS: dict[str, Operation] = {
     "diff": lambda r, sha, seed, tmp: r.diff(seed, sha),
     "diff back": lambda r, sha, seed, tmp: r.diff(sha, seed, paths=("server.py",)),
     "log": lambda r, sha, seed, tmp: r.log(sha),
-    "bundle": lambda r, sha, seed, tmp: r.bundle(sha, have=()),
-    "thin bundle": lambda r, sha, seed, tmp: r.bundle(sha, have=(seed,)),
-    "unbundle": lambda r, sha, seed, tmp: Repository.cache(tmp / "cache.git").unbundle(r.bundle(sha, have=())),
+    "delta": lambda r, sha, seed, tmp: r.delta(sha),
+    "absorb": lambda r, sha, seed, tmp: [
+        Repository.cache(tmp / "cache.git").absorb(r.delta(commit)) for commit in (seed, sha)
+    ],
     "set_ref": lambda r, sha, seed, tmp: r.set_ref("c000001", sha),
     "set_baseline": lambda r, sha, seed, tmp: r.set_baseline("b", sha),
     "recover": lambda r, sha, seed, tmp: r.recover({"c000002": sha}),
@@ -158,12 +160,16 @@ def smuggle(repository: Path, parent: str, folder: Path) -> str:
     objects = tree_objects(dict(everything(folder)))
     lines = [f"tree {objects[-1].sha}", f"parent {parent}", "author a <a@b> 1 +0000", "committer a <a@b> 1 +0000"]
     commit = GitObject("commit", ("\n".join(lines) + "\n\nsmuggled\n").encode())
-    for item in [*objects, commit]:
+    write_loose(repository, [*objects, commit])
+    return commit.sha
+
+
+def write_loose(repository: Path, objects: list[GitObject]) -> None:
+    for item in objects:
         place = repository / "objects" / item.sha[:2] / item.sha[2:]
         place.parent.mkdir(exist_ok=True)
         place.unlink(missing_ok=True)
         place.write_bytes(zlib.compress(f"{item.kind} {len(item.data)}\0".encode() + item.data))
-    return commit.sha
 
 
 def everything(folder: Path) -> Iterator[tuple[str, Entry]]:
@@ -181,36 +187,35 @@ def everything(folder: Path) -> Iterator[tuple[str, Entry]]:
             yield f"{Path(place).relative_to(folder)}/.keep", Entry("100644", b"")
 
 
-def test_a_bundle_with_a_planted_git_folder_is_refused_on_arrival(
+def test_a_delta_with_a_planted_git_folder_is_refused_on_arrival(
     repository: Repository, seed: Commit, trap: Trap, tmp_path: Path
 ) -> None:
     fsmonitor(trap.folder, trap.program)
     stranger = Repository.create(tmp_path / "stranger.git", durable=False)
-    stranger.unbundle(repository.bundle(seed.sha, have=()))
+    stranger.absorb(repository.delta(seed.sha))
     sha = smuggle(tmp_path / "stranger.git", seed.sha, trap.folder)
-    with pytest.raises(RepositoryError, match="unpack-objects"):
-        repository.unbundle(stranger.bundle(sha, have=(seed.sha,)))
+    with pytest.raises(TreeRefused, match="git's own folders"):
+        repository.absorb(stranger.delta(sha))
     assert not repository.has(sha)
 
 
-def test_a_commit_made_elsewhere_is_checked_when_it_comes_out(repository: Repository, tmp_path: Path) -> None:
-    """A worker's bundle may hold what `commit_tree` would refuse."""
+def test_a_link_that_leads_out_is_refused_when_it_comes_out(repository: Repository, tmp_path: Path) -> None:
+    """What names and kinds do not show on arrival: a worker's delta may hold what `commit_tree` would refuse."""
     up = GitObject("blob", b"../../etc")
-    rows = {
-        "submodule": b"160000 sub\0" + bytes.fromhex("1" * 40),
-        "link": b"120000 up\0" + bytes.fromhex(up.sha),
-    }
-    for name, row in rows.items():
-        sha = _store(repository, GitObject("tree", row), [GitObject("blob", b"x"), up])
-        with pytest.raises(TreeRefused):
-            repository.export(sha, tmp_path / name)
-        assert not (tmp_path / name).exists()
+    tree = GitObject("tree", b"120000 up\0" + bytes.fromhex(up.sha))
+    commit = commit_object(tree.sha, (), "m", 1)
+    sha = repository.absorb(make_pack([packed(item) for item in (up, tree, commit)]))
+    with pytest.raises(TreeRefused):
+        repository.export(sha, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
-def _store(repository: Repository, tree: GitObject, blobs: list[GitObject]) -> str:
-    from population.repository import _commit_object, _pack
-
-    commit = _commit_object(tree.sha, (), "m", 1)
-    header = f"# v2 git bundle\n{commit.sha} refs/commits/x\n".encode()
-    repository.unbundle(header + b"\n" + _pack([*blobs, tree, commit]))
-    return commit.sha
+def test_a_submodule_is_refused_on_arrival_and_when_it_comes_out(repository: Repository, tmp_path: Path) -> None:
+    tree = GitObject("tree", b"160000 sub\0" + bytes.fromhex("1" * 40))
+    commit = commit_object(tree.sha, (), "m", 1)
+    with pytest.raises(TreeRefused, match="a submodule"):
+        repository.absorb(make_pack([packed(tree), packed(commit)]))
+    write_loose(tmp_path / "population.git", [tree, commit])
+    with pytest.raises(TreeRefused, match="a submodule"):
+        repository.export(commit.sha, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -78,7 +79,7 @@ def keys(events: object) -> list[str]:
     return [e.key for e in bare(events)]  # type: ignore[attr-defined]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(EVENT, max_size=4), min_size=1, max_size=3))
 def test_any_events_over_any_epochs_come_back(tmp_path: Path, epochs: list[list[Event]]) -> None:
     folder = tmp_path / str(time.monotonic_ns())
@@ -133,9 +134,102 @@ def test_a_sector_that_never_reached_the_disk_is_torn_not_damaged(tmp_path: Path
         assert keys(read_events(source)) == ["c000000"]
 
 
+def grouped_run(folder: Path) -> Path:
+    with Ledger.open(folder) as ledger:
+        ledger.append(fault(0))
+        ledger.append_all([Faulted(key=f"c{n:06d}", reason="x" * 200 * n, attempt=1) for n in (1, 2, 3, 4)])
+    return folder / "000001.jsonl"
+
+
+def test_a_group_comes_back_as_it_was_returned_and_reads_as_if_appended_one_by_one(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        returned = [*ledger.append_all([fault(0), fault(1)]), ledger.append(fault(2)), *ledger.append_all([fault(3)])]
+        assert ledger.append_all([]) == ()
+    assert bare(read_events(tmp_path)) == returned
+    lines = [json.loads(line) for line in (tmp_path / "000001.jsonl").read_text().splitlines()]
+    assert [line["seq"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line.get("first") for line in lines] == [None, None, 1, None, None]
+
+
+def test_a_group_is_one_write_and_one_sync(tmp_path: Path) -> None:
+    class Counting(Disk):
+        calls: ClassVar[list[str]] = []
+
+        def write(self, fd: int, data: bytes) -> int:
+            self.calls.append("write")
+            return super().write(fd, data)
+
+        def sync(self, fd: int) -> None:
+            self.calls.append("sync")
+            super().sync(fd)
+
+    with Ledger.open(tmp_path, disk=Counting()) as ledger:
+        Counting.calls.clear()
+        ledger.append_all([fault(n) for n in range(5)])
+        assert Counting.calls == ["write", "sync"]
+
+
+def test_of_a_group_that_was_cut_or_lost_sectors_a_prefix_counts(tmp_path: Path) -> None:
+    path = grouped_run(tmp_path)
+    data = path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
+    group = ends[1]
+    everything = [f"c{n:06d}" for n in range(5)]
+    sectors = range(group // 512, len(data) // 512 + 1)
+    for missing in [(a, b) for a in sectors for b in sectors if a <= b]:
+        page = bytearray(data)
+        for sector in missing:
+            low, high = max(group, sector * 512), min(len(data), (sector + 1) * 512)
+            page[low:high] = bytes(max(0, high - low))
+        path.write_bytes(page)
+        whole = sum(end <= max(group, min(missing) * 512) for end in ends) - 1
+        assert keys(read_events(tmp_path)) == everything[:whole], missing
+    path.write_bytes(data)
+    assert keys(read_events(tmp_path)) == everything
+
+
+def test_an_empty_sector_before_the_last_group_is_damage(tmp_path: Path) -> None:
+    path = grouped_run(tmp_path)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.append_all([fault(5), fault(6)])
+    last = tmp_path / "000002.jsonl"
+    for place in (path, last):
+        data = place.read_bytes()
+        start = data.index(b"\n") + 1 if place == last else data.index(b'"c000002"')
+        place.write_bytes(data[:start] + bytes(600)[: 512 - start % 512] + data[start + 512 - start % 512 :])
+        if place == path:
+            with pytest.raises(LedgerError, match=rf"{place.name}.*damaged"):
+                list(read_events(tmp_path))
+        else:
+            assert keys(read_events(tmp_path))[-1] == "c000004"
+        place.write_bytes(data)
+    data = path.read_bytes()
+    last.unlink()
+    with path.open("ab") as file:  # another append came after the one that lost a sector
+        with Ledger.open(tmp_path / "twin") as twin:
+            twin.append_all([fault(7), fault(8)])
+        file.write((tmp_path / "twin" / "000001.jsonl").read_bytes().splitlines(keepends=True)[1])
+    start = data.index(b'"c000002"')
+    page = bytearray(path.read_bytes())
+    page[start : start + 512 - start % 512] = bytes(512 - start % 512)
+    path.write_bytes(page)
+    with pytest.raises(LedgerError, match="damaged"):
+        list(read_events(tmp_path))
+
+
+def test_a_group_with_a_record_that_cannot_be_written_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        with pytest.raises(ValueError, match="NaN"):
+            ledger.append_all([fault(0), Stopped(reason="x", elapsed_s=float("nan"))])
+        ledger.append(fault(1))
+    assert keys(read_events(tmp_path)) == ["c000001"]
+
+
 def test_a_flipped_bit_is_damage_wherever_it_is(tmp_path: Path) -> None:
-    write_run(tmp_path, fault(0), fault(1))
-    write_run(tmp_path, fault(2))
+    with Ledger.open(tmp_path) as ledger:
+        ledger.append_all([fault(0), fault(1)])
+    with Ledger.open(tmp_path) as ledger:
+        ledger.append_all([fault(2), fault(3)])
     for path in sorted(tmp_path.glob("*.jsonl")):
         data = path.read_bytes()
         for at in range(0, len(data), 3):
@@ -143,7 +237,7 @@ def test_a_flipped_bit_is_damage_wherever_it_is(tmp_path: Path) -> None:
             with pytest.raises(LedgerError, match=rf"{path.name}.*expected.*got.*Restore"):
                 list(read_events(tmp_path))
         path.write_bytes(data)
-    assert keys(read_events(tmp_path)) == ["c000000", "c000001", "c000002"]
+    assert keys(read_events(tmp_path)) == ["c000000", "c000001", "c000002", "c000003"]
 
 
 def test_damage_names_file_and_line_and_is_not_written_on(tmp_path: Path) -> None:

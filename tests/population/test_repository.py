@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from population.disk import Disk
 from population.errors import RepositoryError
+from population.git import executable
+from population.git_objects import Entry, GitObject, commit_object, tree_objects
+from population.object_store import ObjectStore
+from population.packs import make_pack, packed
 from population.repository import Commit, Conflict, Repository, TreeRefused
-from population.trees import Entry, check_entries, tree_objects, write_folder
+from population.trees import check_entries, write_folder
 
 FILES = {
     "server.py": b"print(1)\n",
@@ -77,35 +85,265 @@ def test_git_agrees_with_our_objects(repository: Repository, seed: Commit, tmp_p
     assert "author VibeServe <vibeserve@localhost> 1767225600 +0000" in show
 
 
-def test_bundles_carry_commits_on_top_of_what_the_receiver_has(
-    repository: Repository, seed: Commit, tmp_path: Path
-) -> None:
+def test_deltas_carry_what_the_parents_do_not_have(repository: Repository, seed: Commit, tmp_path: Path) -> None:
     worker = Repository.cache(tmp_path / "cache.git")
     assert not worker.has(seed.sha)
-    assert worker.unbundle(repository.bundle(seed.sha, have=())) == (seed.sha,)
+    assert worker.absorb(repository.delta(seed.sha)) == seed.sha
     child = edited(worker, seed, 1, server__py=b"print(2)\n")
-    bundle = worker.bundle(child.sha, have=(seed.sha,))
-    assert len(bundle) < 1000
-    assert repository.unbundle(bundle) == (child.sha,)
+    delta = worker.delta(child.sha)
+    assert len(delta) < 500
+    assert repository.absorb(delta) == repository.absorb(delta) == child.sha
+    assert repository.delta(child.sha) == delta
     assert repository.read_files(child.sha, "*.py") == {"server.py": "print(2)\n"}
     assert repository.tree_of(child.sha) == child.tree
-    assert repository.bundle(seed.sha, have=(seed.sha,)) == b"" and repository.unbundle(b"") == ()
-    (tmp_path / "b").write_bytes(bundle)
-    verify = ["git", f"--git-dir={tmp_path / 'population.git'}", "bundle", "verify", "-q", str(tmp_path / "b")]
-    subprocess.run(verify, check=True, capture_output=True)
+    (tmp_path / "d.pack").write_bytes(delta)
+    listed = subprocess.run(["git", "index-pack", str(tmp_path / "d.pack")], check=True, capture_output=True).stdout
+    assert listed.decode().split() == [delta[-20:].hex()]
+    shown = subprocess.run(["git", "show-index"], check=True, capture_output=True, stdin=(tmp_path / "d.idx").open())
+    names = {line.split()[1] for line in shown.stdout.decode().splitlines()}
+    assert len(names) == 3 and {child.sha, child.tree} < names
 
 
-def test_a_bundle_without_its_base_or_with_garbage_is_refused(
+def test_a_delta_without_its_base_or_with_garbage_is_refused(
     repository: Repository, seed: Commit, tmp_path: Path
 ) -> None:
     child = edited(repository, seed, 1, server__py=b"2")
     stranger = Repository.create(tmp_path / "stranger.git")
     with pytest.raises(RepositoryError, match=f"builds on {seed.sha}"):
-        stranger.unbundle(repository.bundle(child.sha, have=(seed.sha,)))
-    with pytest.raises(RepositoryError, match="expected a git bundle"):
-        stranger.unbundle(b"rubbish")
-    with pytest.raises(RepositoryError, match="unpack-objects"):
-        stranger.unbundle(repository.bundle(seed.sha, have=())[:-30])
+        stranger.absorb(repository.delta(child.sha))
+    for rubbish in (b"", b"rubbish", repository.delta(seed.sha)[:-30], repository.delta(seed.sha) + b"x"):
+        with pytest.raises(RepositoryError, match="expected a pack that matches its checksum"):
+            stranger.absorb(rubbish)
+    assert not stranger.has(seed.sha) and not list((tmp_path / "stranger.git" / "objects" / "pack").iterdir())
+
+
+def test_whatever_is_changed_in_a_delta_is_noticed(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+    """With a checksum that fits: what was tampered with is another object, and then something is missing or strange."""
+    stranger = Repository.create(tmp_path / "stranger.git", durable=False)
+    body = repository.delta(seed.sha)[:-20]
+    for at in range(len(body)):
+        bad = body[:at] + bytes([body[at] ^ 0x15]) + body[at + 1 :]
+        with pytest.raises(RepositoryError):
+            stranger.absorb(bad + hashlib.sha1(bad).digest())
+    assert not list((tmp_path / "stranger.git" / "objects" / "pack").iterdir())
+
+
+def crafted(*objects: GitObject) -> bytes:
+    return make_pack([packed(item) for item in objects])
+
+
+def test_a_delta_is_one_whole_commit_and_nothing_else(repository: Repository, seed: Commit) -> None:
+    blob, other = GitObject("blob", b"x"), GitObject("blob", b"y")
+    tree = tree_objects({"a": Entry("100644", b"x")})[-1]
+    commit, twin = (commit_object(tree.sha, (seed.sha,), "m", number) for number in (1, 2))
+    assert repository.absorb(crafted(blob, tree, commit)) == commit.sha
+    away = tree_objects({"a": Entry("100644", b"z")})[-1]
+    as_folder = GitObject("tree", b"40000 a\0" + bytes.fromhex(GitObject("blob", b"q").sha))
+    cases = {
+        "expected only objects of commit": [blob, other, tree, twin],
+        "the delta of one commit, got 2": [blob, tree, commit, twin],
+        "the delta of one commit, got 0": [blob, tree],
+        "expected the blob [0-9a-f]{40} in the delta or here": [away, commit_object(away.sha, (), "m", 3)],
+        "expected the tree [0-9a-f]{40} .* got blob": [
+            as_folder,
+            GitObject("blob", b"q"),
+            commit_object(as_folder.sha, (), "m", 4),
+        ],
+        "expected the tree [0-9a-f]{40} .* got neither": [commit_object("0" * 40, (), "m", 5)],
+        "expected the tree [0-9a-f]{40} .* got commit": [commit_object(seed.sha, (), "m", 5)],
+        "builds on": [blob, tree, commit_object(tree.sha, ("1" * 40,), "m", 6)],
+        "expected a git commit": [blob, tree, GitObject("commit", b"tree " + tree.sha.encode() + b"\n\nm\n")],
+    }
+    for problem, objects in cases.items():
+        with pytest.raises(RepositoryError, match=problem):
+            repository.absorb(crafted(*objects))
+        assert not repository.has(objects[-1].sha)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [b"100644 b", b"100644 a"],
+        [b"100644 a", b"100644 a"],
+        [b"160000 a"],
+        [b"040000 a"],
+        [b"100664 a"],
+        [b"100644 .git"],
+        [b"100644 ."],
+        [b"100644 a/b"],
+        [b"100644 "],
+        [b"100644 \xff"],
+    ],
+    ids=lambda rows: b" ".join(rows).decode("latin-1"),
+)
+def test_trees_that_git_would_not_write_are_refused_on_arrival(repository: Repository, rows: list[bytes]) -> None:
+    blob = GitObject("blob", b"x")
+    tree = GitObject("tree", b"".join(row + b"\0" + bytes.fromhex(blob.sha) for row in rows))
+    with pytest.raises(TreeRefused):
+        repository.absorb(crafted(blob, tree, commit_object(tree.sha, (), "m", 1)))
+
+
+def test_a_bomb_is_refused_before_it_explodes(repository: Repository) -> None:
+    huge = packed(GitObject("blob", bytes(40 << 20)))
+    tree = tree_objects({"a": Entry("100644", b"x")})[-1]
+    bomb = make_pack([huge, huge, huge, huge, packed(commit_object(tree.sha, (), "m", 1))])
+    assert len(bomb) < 1 << 20
+    with pytest.raises(RepositoryError, match="expected a whole object of at most"):
+        repository.absorb(bomb)
+
+
+def lineage(repository: Repository, seed: Commit, count: int) -> list[Commit]:
+    """Children of children, each with another server and another file in a folder."""
+    commits = [seed]
+    for n in range(1, count + 1):
+        files = {**FILES, "server.py": b"print(%d)\n" % n, f"deep/{n % 5}.py": b"x = %d\n" % n}
+        commits.append(repository.commit_tree(files, parents=(commits[-1].sha,), message=f"child {n}", number=n))
+    return commits
+
+
+def test_git_takes_what_we_write_for_its_own(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+    commits = lineage(repository, seed, 40)
+    for n, commit in enumerate(commits):
+        repository.set_ref(f"c{n:06d}", commit.sha)
+    home = tmp_path / "population.git"
+    fsck = subprocess.run(["git", f"--git-dir={home}", "fsck", "--strict", "--full"], capture_output=True, check=True)
+    assert fsck.stdout == b""
+    log = subprocess.run(
+        ["git", f"--git-dir={home}", "log", "--format=%H", "c000040"], capture_output=True, check=False
+    )
+    assert log.returncode  # candidates are no branches
+    name = "refs/candidates/c000040"
+    log = subprocess.run(["git", f"--git-dir={home}", "log", "--format=%H", name], capture_output=True, check=True)
+    assert log.stdout.decode().split() == [commit.sha for commit in reversed(commits)]
+    clone = tmp_path / "clone.git"
+    subprocess.run(["git", "clone", "-q", "--mirror", f"file://{home}", str(clone)], capture_output=True, check=True)
+    assert Repository.open(clone).read_files(commits[-1].sha, "server.py") == {"server.py": "print(40)\n"}
+    subprocess.run(["git", f"--git-dir={clone}", "fsck", "--strict"], capture_output=True, check=True)
+
+
+def test_many_rounds_leave_few_packs_and_lose_nothing(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+    reader = Repository.open(tmp_path / "population.git")
+    commits = lineage(repository, seed, 64)
+    packs = list((tmp_path / "population.git" / "objects" / "pack").iterdir())
+    assert len(packs) <= 2 * 9 and {path.suffix for path in packs} == {".pack", ".idx"}
+    for n, commit in enumerate(commits[1:], start=1):
+        assert reader.read_files(commit.sha, "server.py") == {"server.py": f"print({n})\n"}
+
+
+def test_after_a_gc_of_the_users_everything_is_still_read(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+    commits = lineage(repository, seed, 30)
+    for n, commit in enumerate(commits):
+        repository.set_ref(f"c{n:06d}", commit.sha)
+    home = tmp_path / "population.git"
+    subprocess.run(["git", f"--git-dir={home}", "gc", "-q", "--aggressive"], capture_output=True, check=True)
+    assert not (home / "refs" / "candidates" / "c000003").exists()
+    for fresh in (repository, Repository.open(home)):
+        for n, commit in enumerate(commits[1:], start=1):
+            assert fresh.ref(f"c{n:06d}") == commit.sha
+            assert fresh.read_files(commit.sha, "server.py") == {"server.py": f"print({n})\n"}
+    more = lineage(repository, commits[-1], 3)
+    repository.recover({f"c{n:06d}": commit.sha for n, commit in enumerate([*commits, *more[1:]])})
+    subprocess.run(["git", f"--git-dir={home}", "fsck", "--strict"], capture_output=True, check=True)
+    assert Repository.open(home).log(more[-1].sha)[-1].sha == seed.sha
+
+
+def test_a_damaged_object_is_noticed_when_it_is_read(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+    (pack,) = (tmp_path / "population.git" / "objects" / "pack").glob("*.pack")
+    data = bytearray(pack.read_bytes())
+    data[-45] ^= 1
+    pack.write_bytes(data)
+    with pytest.raises(RepositoryError):
+        Repository.open(tmp_path / "population.git").read_files(seed.sha)
+
+
+def test_a_batch_is_read_at_once_and_kept_together(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+    worker = Repository.cache(tmp_path / "cache.git")
+    worker.absorb(repository.delta(seed.sha))
+    children = [edited(worker, seed, n, server__py=b"print(%d)\n" % n) for n in range(1, 5)]
+    home = tmp_path / "population.git"
+    before = len(list((home / "objects" / "pack").iterdir()))
+    with repository.batch():
+        for n, child in enumerate(children, start=1):
+            repository.absorb(worker.delta(child.sha))
+            repository.set_ref(f"c{n:06d}", child.sha)
+            assert repository.ref(f"c{n:06d}") == child.sha
+            assert repository.read_files(child.sha, "*.py") == {"server.py": f"print({n})\n"}
+        assert len(list((home / "objects" / "pack").iterdir())) == before
+        assert not Repository.open(home).has(children[0].sha)
+    assert all(Repository.open(home).ref(f"c{n:06d}") == child.sha for n, child in enumerate(children, start=1))
+    assert all(Repository.open(home).has(child.sha) for child in children)
+
+
+def test_of_a_batch_that_fails_nothing_is_kept(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+    worker = Repository.cache(tmp_path / "cache.git")
+    worker.absorb(repository.delta(seed.sha))
+    child = edited(worker, seed, 1, server__py=b"print(1)\n")
+    with pytest.raises(RepositoryError, match="matches its checksum"), repository.batch():
+        repository.absorb(worker.delta(child.sha))
+        repository.set_ref("c000001", child.sha)
+        repository.absorb(b"rubbish")
+    assert not repository.has(child.sha)
+    with pytest.raises(RepositoryError, match="c000001, found none"):
+        repository.ref("c000001")
+
+
+def test_no_git_runs_on_the_way_of_a_child(
+    repository: Repository, seed: Commit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Repository.cache(tmp_path / "cache.git")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    executable.cache_clear()
+    try:
+        worker.absorb(repository.delta(seed.sha))
+        child = edited(worker, seed, 1, server__py=b"print(1)\n")
+        repository.absorb(worker.delta(child.sha))
+        repository.set_ref("c000001", child.sha)
+        repository.recover({"c000001": child.sha})
+        repository.export(repository.ref("c000001"), tmp_path / "out")
+        with pytest.raises(RepositoryError, match="expected git"):
+            repository.log(child.sha)
+    finally:
+        executable.cache_clear()
+
+
+def test_several_processes_share_one_cache(tmp_path: Path) -> None:
+    """Each merges packs that the others may be reading or removing."""
+    hub = Repository.create(tmp_path / "hub.git", durable=False)
+    seed = hub.commit_tree(FILES, parents=(), message="seed", number=0)
+    Repository.cache(tmp_path / "cache.git").absorb(hub.delta(seed.sha))
+    script = (
+        "import sys; from pathlib import Path; from population.repository import Repository\n"
+        "path, seed, who = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
+        "r = Repository.cache(path); made = []\n"
+        "for n in range(40):\n"
+        "    files = {'server.py': b'%d' % n, 'who.txt': b'%d' % (who if n % 2 else 0)}\n"
+        "    made.append((r.commit_tree(files, parents=(seed,), message='m', number=n).sha, n))\n"
+        "    assert all(r.read_files(sha, '*.py') == {'server.py': str(m)} for sha, m in made)\n"
+        "print(*(sha for sha, _ in made))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "cache.git"), seed.sha]
+    running = [subprocess.Popen([*command, str(who)], stdout=subprocess.PIPE) for who in range(1, 5)]
+    said = [process.communicate(timeout=300)[0].decode().split() for process in running]
+    assert [process.returncode for process in running] == [0] * 4
+    everything = Repository.cache(tmp_path / "cache.git")
+    for shas in said:
+        assert [everything.read_files(sha, "*.py")["server.py"] for sha in shas] == [str(n) for n in range(40)]
+    fsck = ["git", f"--git-dir={tmp_path / 'cache.git'}", "fsck", "--strict"]
+    subprocess.run(fsck, capture_output=True, check=True)
+
+
+def test_a_pack_that_vanishes_under_a_reader_is_found_in_another(tmp_path: Path) -> None:
+    hub = Repository.create(tmp_path / "hub.git", durable=False)
+    seed = hub.commit_tree(FILES, parents=(), message="seed", number=0)
+    store = ObjectStore(tmp_path / "hub.git" / "objects", Disk(), lambda sha: None)
+    assert store.kind(seed.sha) == "commit"
+    subprocess.run(["git", f"--git-dir={tmp_path / 'hub.git'}", "update-ref", "refs/x", seed.sha], check=True)
+    (tmp_path / "hub.git" / "objects" / "pack").rename(tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "hub.git" / "objects" / "pack")
+    for path in (tmp_path / "hub.git" / "objects" / "pack").iterdir():
+        path.rename(path.with_stem("pack-" + "a" * 40))
+    found = store.read(seed.sha)
+    assert found is not None and found.sha == seed.sha
 
 
 def test_merge_joins_edits_of_different_files(repository: Repository, seed: Commit) -> None:
@@ -149,7 +387,7 @@ def test_refs_name_candidates_and_baselines(repository: Repository, seed: Commit
 def test_only_full_hashes_reach_git(repository: Repository, sha: str, tmp_path: Path) -> None:
     calls: list[Callable[[], object]] = [
         lambda: repository.export(sha, tmp_path / "o"),
-        lambda: repository.bundle(sha, have=()),
+        lambda: repository.delta(sha),
         lambda: repository.diff(sha, sha),
         lambda: repository.log(sha),
         lambda: repository.merge(sha, sha, message="", number=1),

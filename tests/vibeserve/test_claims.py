@@ -13,13 +13,13 @@ import pytest
 from population.evaluation import Place, Scored
 from population.objectives import Direction, Objective, ObjectiveSet
 from vibeserve.claims import Claim, Subject, Verdict, claim_json, measure_claim
-from vibeserve.executor import ChildTask, Evaluated, MeasureTask, Mutated
+from vibeserve.executor import Evaluated, MeasureTask, Mutated, MutateTask
 from vibeserve.inline import InlineExecutor, Progress
 
 OBJECTIVES = ObjectiveSet(
     (Objective(name="tok", direction=Direction.MAX), Objective(name="ttft", direction=Direction.MIN))
 )
-SIDES = (Subject(name="c000001", commit="ours", bundle=b""), Subject(name="seed", commit="seed", bundle=b""))
+SIDES = (Subject(name="c000001", commit="ours", chain=()), Subject(name="seed", commit="seed", chain=()))
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Shop:
     ttft: Callable[[int], float] = lambda count: 10.0
     tasks: list[MeasureTask] = field(default_factory=list)
 
-    def mutate(self, task: ChildTask) -> Mutated:
+    def mutate(self, task: MutateTask) -> Mutated:
         raise AssertionError(f"a claim mutates nothing, got {task}")
 
     def measure(self, task: MeasureTask, progress: Progress) -> Evaluated:

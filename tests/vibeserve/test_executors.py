@@ -12,11 +12,11 @@ from population.evaluation import Scored
 from population.events import Faulted
 from population.ledger import read_events
 from population.replay import State
-from tests.contracts.executor_contract import ExecutorContract, Make, child, drain
+from tests.contracts.executor_contract import ExecutorContract, Make, child, delta_of, drain, measure, mutated
 from tests.vibeserve.recorded import RecordedEvaluator, toy_config, toy_kit
 from vibeserve.cluster import connection, nodes, ray_executor
 from vibeserve.display import SilentDisplay
-from vibeserve.executor import Evaluated, Fault, Mutated
+from vibeserve.executor import Evaluated, Fault
 from vibeserve.inline import InlineExecutor
 from vibeserve.machine import node_reports
 from vibeserve.wiring import Parts, run
@@ -64,13 +64,14 @@ class TestRay(ExecutorContract):
         kit = toy_kit(tmp_path, RecordedEvaluator(die_once=tmp_path / "died"))
         executor = make(kit)
         try:
-            executor.submit(child(1, kit, recipe="batching"))
-            mutated, fault = drain(executor, 2)
-            assert isinstance(mutated.outcome, Mutated)
-            assert isinstance(fault.outcome, Fault)
-            assert fault.outcome.retryable
-            executor.submit(child(1, kit, recipe="batching"))
-            assert isinstance(drain(executor, 2)[1].outcome, Evaluated)
+            made = mutated(executor, child(1, kit, recipe="batching"))
+            task = measure("c000001", kit, commit=made.commit, chain=(delta_of(made),))
+            executor.submit(task)
+            fault = drain(executor, 1)[0].outcome
+            assert isinstance(fault, Fault)
+            assert fault.retryable
+            executor.submit(task)
+            assert isinstance(drain(executor, 1)[0].outcome, Evaluated)
         finally:
             executor.close()
 

@@ -1,43 +1,57 @@
-"""Decides which nodes of the connected cluster may hold an evaluation, and asks them about themselves."""
+"""Decides which nodes the connected cluster has, and asks them about themselves."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
 from ray import exceptions as ray_errors
+from ray._private.state import state as cluster_state
 
 from population.errors import InfrastructureError
+from vibeserve.cluster.selectors import Demand, Node, fits
 
-_NODE_LABEL = "ray.io/node-id"
+NODE_LABEL = "ray.io/node-id"
 _NODE_TIMEOUT_S = 60.0
 
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What one evaluation holds, and where it may run."""
+def roster() -> list[Node]:
+    """The nodes that are alive, the head first, in Ray's order."""
+    draining = cluster_state.get_draining_nodes()
+    rows = [row for row in ray.nodes() if row["Alive"]]  # type: ignore[no-untyped-call]
+    hosts = Counter(row["NodeManagerHostname"] for row in rows)
+    nodes = [_node(row, draining, alone=hosts[row["NodeManagerHostname"]] == 1) for row in rows]
+    return sorted(nodes, key=lambda node: not node.is_head)
 
-    cpus: int
-    gpus: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Ray node labels that must match."""
+
+def _node(row: dict[str, Any], draining: Container[str], alone: bool) -> Node:
+    """`alone`: no other node has its host name."""
+    has, host = row["Resources"], row["NodeManagerHostname"]
+    return Node(
+        id=row["NodeID"],
+        name=host if alone else f"{host}#{row['NodeID'][:6]}",
+        cpus=has.get("CPU", 0.0),
+        gpus=has.get("GPU", 0.0),
+        memory_bytes=has.get("memory", 0.0),
+        labels=row.get("Labels", {}),
+        resources=has,
+        draining=row["NodeID"] in draining,
+    )
 
 
-def resources() -> dict[str, float]:
-    """What the connected cluster has in total: CPU, GPU, memory (bytes) and custom resources."""
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return total
+def selector_of(nodes: Iterable[str]) -> dict[str, str]:
+    """Ray's label selector that names these nodes (at least one). A malformed id would abort the driver."""
+    return {NODE_LABEL: f"in({','.join(sorted(nodes))})"}
 
 
 def capacity(demand: Demand) -> int:
-    """Evaluations that fit on the connected cluster at once, summed over nodes that match the labels."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return sum(_fits(node, demand) for node in nodes)
+    """Evaluations that fit on the connected cluster at once, summed over nodes that match and stay."""
+    return sum(fits(node, demand) for node in roster() if not node.draining)
 
 
 def on_nodes(demand: Demand, look: Callable[[], Answer], timeout_s: float = _NODE_TIMEOUT_S) -> list[Answer]:
@@ -46,33 +60,45 @@ def on_nodes(demand: Demand, look: Callable[[], Answer], timeout_s: float = _NOD
     Raises:
         InfrastructureError: a node did not answer.
     """
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    chosen = [node["NodeID"] for node in nodes if _fits(node, demand)]
+    asked = [(node, ask(node, look)) for node in roster() if not node.draining and fits(node, demand)]
+    return [answer(node, reference, timeout_s) for node, reference in asked]
+
+
+def ask(node: Node, look: Callable[[], Answer]) -> Any:
+    """Begin to ask a node; the reference of its answer."""
     task: Any = ray.remote(num_cpus=0, max_retries=0)(_ask)
-    asked = [task.options(label_selector={_NODE_LABEL: node}).remote(look) for node in chosen]
+    return task.options(label_selector={NODE_LABEL: node.id}).remote(look)
+
+
+def answer(node: Node, reference: Any, timeout_s: float = _NODE_TIMEOUT_S) -> Any:
+    """What the node said.
+
+    Raises:
+        InfrastructureError: it did not answer in time, or the question failed there.
+    """
     try:
-        answers: list[Answer] = ray.get(asked, timeout=timeout_s)
+        return ray.get(reference, timeout=timeout_s)
     except ray_errors.RayError as error:
-        raise InfrastructureError(f"a node of the cluster does not answer: {str(error).strip()}") from error
-    return answers
+        said = str(error).strip().splitlines()
+        raise InfrastructureError(
+            f"node {node.name} does not answer: {type(error).__name__}: {said[-1] if said else ''}; "
+            "see `ray status`, and `vibeserve doctor --cluster` for each node"
+        ) from error
 
 
 def _ask(look: Callable[[], Answer]) -> Answer:
     return look()
 
 
+def resources() -> dict[str, float]:
+    """What the connected cluster has in total: CPU, GPU, memory (bytes) and custom resources."""
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return total
+
+
 def pinned(demand: Demand) -> Demand:
     """The same demand on one node alone, so that what is compared is measured on one machine."""
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if _fits(node, demand):
-            return replace(demand, labels={**demand.labels, _NODE_LABEL: node["NodeID"]})
+    for node in roster():
+        if fits(node, demand):
+            return replace(demand, labels={**demand.labels, NODE_LABEL: node.id})
     return demand
-
-
-def _fits(node: Mapping[str, Any], demand: Demand) -> int:
-    if not node["Alive"] or any(node.get("Labels", {}).get(k) != v for k, v in demand.labels.items()):
-        return 0
-    has = node["Resources"]
-    by_cpu = int(has.get("CPU", 0) // demand.cpus) if demand.cpus else sys.maxsize
-    by_gpu = int(has.get("GPU", 0) // demand.gpus) if demand.gpus else sys.maxsize
-    return min(by_cpu, by_gpu)

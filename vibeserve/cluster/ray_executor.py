@@ -1,168 +1,147 @@
 """Decides how tasks become Ray tasks, which resources they hold, and which deaths are faults.
 
-Two pools. A mutation holds no evaluation resources (an LLM may think for minutes); an evaluation holds the target's
-CPUs and GPUs. The two are chained by reference, so a child takes its GPU the moment its tree exists. Nothing is retried
-by Ray: the driver decides that, by the kind of death.
+Two pools. A mutation holds no evaluation resources (an LLM may think for minutes); an evaluation holds what
+`vibeserve.cluster.placement` says. Nothing is retried by Ray: the driver decides that, by the kind of death.
 """
 
 from __future__ import annotations
 
-import os
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
 
-from population.errors import InfrastructureError
-from population.evaluation import Rejected, Stage
+from population.evaluation import Stage
+from vibeserve.cluster import errands
 from vibeserve.cluster.connection import disconnect
-from vibeserve.cluster.nodes import Demand, capacity, resources
-from vibeserve.executor import ChildTask, Completion, Evaluated, Fault, MeasureTask, Mutated
-from vibeserve.workshop import Kit, Workshop
+from vibeserve.cluster.errands import Reply
+from vibeserve.cluster.parcels import Parcels
+from vibeserve.cluster.placement import Placement
+from vibeserve.executor import Completion, Fault, MeasureTask, MutateTask, Outcome, Task
+from vibeserve.workshop import Kit
 
 _BOARD_TIMEOUT_S = 0.5
-_CAPACITY_TTL_S = 5.0
 
 
-class _Board:
-    """Actor: which stage each key is in; display only, so losing it costs nothing."""
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """One submission: a key that is submitted again is another flight."""
 
-    def __init__(self) -> None:
-        self._stages: dict[str, tuple[Stage, float]] = {}
-
-    def enter(self, key: str, stage: Stage) -> None:
-        self._stages[key] = (stage, time.monotonic())
-
-    def leave(self, key: str) -> None:
-        self._stages.pop(key, None)
-
-    def stages(self) -> dict[str, tuple[Stage, float]]:
-        now = time.monotonic()
-        return {key: (stage, now - since) for key, (stage, since) in self._stages.items()}
-
-
-_SHOPS: dict[tuple[str, str], Workshop] = {}
-"""This worker's workshop, by run and target: Ray reuses workers."""
-
-
-def _shop(kit: Kit) -> Workshop:
-    key = (kit.run, kit.target_digest)
-    if key not in _SHOPS:
-        _SHOPS.clear()
-        _SHOPS[key] = Workshop(kit)
-    return _SHOPS[key]
-
-
-def _mutate(task: ChildTask, kit: Kit, board: Any) -> Mutated | Rejected | Fault:
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a task without GPUs sees all of them otherwise
-    board.enter.remote(task.proposal.id, Stage.MUTATE)
-    return _shop(kit).mutate(task)
-
-
-def _evaluate(
-    measure: MeasureTask, mutated: Mutated | Rejected | Fault | None, kit: Kit, board: Any
-) -> Evaluated | Fault | None:
-    """None: there is nothing to evaluate, because the mutation failed or arrived at a known tree."""
-    if isinstance(mutated, Rejected | Fault):
-        return None
-    if mutated is not None:
-        if mutated.tree in measure.seen_trees:
-            return None
-        measure = replace(measure, bundle=mutated.bundle, commit=mutated.commit)
-    try:
-        return _shop(kit).measure(measure, lambda stage: board.enter.remote(measure.key, stage))
-    finally:
-        board.leave.remote(measure.key)
+    key: str
+    ref: Any
+    since_s: float
+    mutation: bool
 
 
 class RayExecutor:
-    """Executor on Ray; `connect` has been called. Completions come in order of completion."""
+    """Executor on Ray; `connect` has been called. Completions come in order of completion.
 
-    def __init__(self, kit: Kit, demand: Demand, evaluate_slots: int | None = None) -> None:
-        """`evaluate_slots` limits the evaluations at once; None: as many as the cluster holds.
+    Ray calls back for each task that ends, so waiting costs nothing per task in flight.
+    """
 
-        Raises:
-            InfrastructureError: no node can hold a single evaluation.
-        """
-        self._demand, self._limit = demand, evaluate_slots
-        self._capacity, self._counted_at = capacity(demand), time.monotonic()
-        if self._capacity == 0:
-            raise InfrastructureError(
-                f"expected a node with {demand.cpus} CPUs, {demand.gpus} GPUs and labels {dict(demand.labels)}, but "
-                f"the cluster has {resources()}; add such a node, or change [resources] of the target or cluster.labels"
-            )
-        self._kit = ray.put(kit)
-        self._board: Any = ray.remote(num_cpus=0, max_restarts=3)(_Board).remote()
-        self._mutate: Any = ray.remote(num_cpus=0, max_retries=0)(_mutate)
-        self._evaluate: Any = ray.remote(
-            num_cpus=demand.cpus, num_gpus=demand.gpus, max_retries=0, label_selector=dict(demand.labels)
-        )(_evaluate)
-        self._running: dict[Any, str] = {}
+    overlaps = True
+
+    def __init__(self, kit: Kit, placement: Placement) -> None:
+        self._placement, self._parcels = placement, Parcels(kit)
+        self._board: Any = ray.remote(num_cpus=0, max_restarts=3)(errands.Board).remote()
+        self._mutate: Any = ray.remote(num_cpus=0, max_retries=0)(errands.mutate)
+        self._evaluate: Any = ray.remote(errands.evaluate)
+        self._flights: dict[str, _Flight] = {}
+        self._held: deque[MeasureTask] = deque()
+        """Submitted, but not given to Ray: it would not line them up."""
+        self._ended: SimpleQueue[tuple[str, Any, Future[Reply]]] = SimpleQueue()
 
     @property
     def evaluate_slots(self) -> int:
-        if time.monotonic() - self._counted_at > _CAPACITY_TTL_S:  # clusters grow and shrink
-            self._capacity, self._counted_at = capacity(self._demand), time.monotonic()
-        return min(self._capacity, self._limit) if self._limit else self._capacity
+        return self._placement.slots()
 
-    def submit(self, task: ChildTask | MeasureTask) -> None:
-        if isinstance(task, MeasureTask):
-            self._running[self._evaluate.remote(task, None, self._kit, self._board)] = task.key
-            return
-        if task.material is None:
-            self._running[self._evaluate.remote(task.measure, None, self._kit, self._board)] = task.proposal.id
-            return
-        mutated = self._mutate.remote(task, self._kit, self._board)
-        self._running[mutated] = task.proposal.id
-        self._running[self._evaluate.remote(task.measure, mutated, self._kit, self._board)] = task.proposal.id
+    @property
+    def clock_s(self) -> float:
+        return time.monotonic()
+
+    def submit(self, task: Task) -> None:
+        if isinstance(task, MutateTask):
+            ref = self._mutate.remote(replace(task, chain=()), self._parcels.parcel(task.chain))
+            self._fly(task.key, ref, mutation=True)
+        else:
+            self._held.append(task)
+            self._release_held()
+
+    def _release_held(self) -> None:
+        while self._held and (self._placement.queues or self._measuring < self._placement.slots()):
+            task = self._held.popleft()
+            evaluate = self._evaluate.options(**self._placement.options(task.key))
+            ref = evaluate.remote(replace(task, chain=()), self._parcels.parcel(task.chain), self._board)
+            self._fly(task.key, ref, mutation=False)
+
+    @property
+    def _measuring(self) -> int:
+        return sum(not flight.mutation for flight in self._flights.values())
+
+    def _fly(self, key: str, ref: Any, mutation: bool) -> None:
+        self._flights[key] = _Flight(key, ref, time.monotonic(), mutation)
+        future: Future[Reply] = ref.future()
+        future.add_done_callback(lambda done: self._ended.put((key, ref, done)))
 
     def wait(self, timeout_s: float) -> Sequence[Completion]:
-        if not self._running:
-            return ()
-        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
-        if ready:  # drain everything that is ready
-            ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
-        # Dict order is submission order, so a child's `Mutated` precedes its `Evaluated` even when both are ready.
-        finished = set(ready)
-        completions = []
-        for ref, key in [(ref, key) for ref, key in self._running.items() if ref in finished]:
-            if self._running.pop(ref, None) is None:
-                continue  # the other half of a child that has just failed
-            outcome = _outcome(ref, key)
-            if isinstance(outcome, Fault):
-                self.cancel(key)  # one fault per task: the half that waits for a lost one fails with it
-            if outcome is not None:
-                completions.append(Completion(key=key, outcome=outcome))
-        return completions
+        self._release_held()
+        completions: list[Completion] = []
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            left_s = 0.0 if completions else max(0.0, deadline_s - time.monotonic())
+            try:
+                key, ref, done = self._ended.get(timeout=left_s) if left_s else self._ended.get_nowait()
+            except Empty:
+                return completions
+            flight = self._flights.get(key)
+            if flight is None or flight.ref is not ref:
+                continue  # cancelled since
+            self._land(flight)
+            completions.append(Completion(key=key, outcome=self._outcome(key, done)))
+
+    def _land(self, flight: _Flight) -> None:
+        del self._flights[flight.key]
+        if not flight.mutation:
+            self._placement.release(flight.key)
+
+    def _outcome(self, key: str, done: Future[Reply]) -> Outcome:
+        try:
+            reply = done.result()
+        except ray_errors.RayTaskError as error:  # the task function catches its own; this is Ray failing inside it
+            return Fault(reason=f"{key}: {error.cause!r}")
+        except ray_errors.RayError as error:  # worker, node or object lost, or out of memory
+            return Fault(reason=f"{key}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        if reply.lost is not None:
+            self._parcels.lost(reply.lost)
+        return reply.outcome
 
     def cancel(self, key: str) -> None:
-        for ref in [ref for ref, owner in self._running.items() if owner == key]:
-            del self._running[ref]
-            ray.cancel(ref, force=True)  # the server's supervisor sees the worker's end and kills the whole tree
+        self._held = deque(task for task in self._held if task.key != key)
+        flight = self._flights.get(key)
+        if flight is not None:
+            self._land(flight)
+            ray.cancel(flight.ref, force=True)  # the server's supervisor sees the worker's end, kills the whole tree
 
     def stages(self) -> dict[str, tuple[Stage, float]]:
+        now_s = time.monotonic()
+        flights = self._flights.values()
+        found = {f.key: (Stage.MUTATE, now_s - f.since_s) for f in flights if f.mutation}
         try:
-            stages: dict[str, tuple[Stage, float]] = ray.get(self._board.stages.remote(), timeout=_BOARD_TIMEOUT_S)
+            shown: dict[str, tuple[Stage, float]] = ray.get(self._board.stages.remote(), timeout=_BOARD_TIMEOUT_S)
         except ray_errors.RayError:
-            return {}
-        return stages
+            return found
+        return found | {f.key: shown[f.key] for f in flights if not f.mutation and f.key in shown}
 
     def close(self) -> None:
-        for key in set(self._running.values()):
+        for key in tuple(self._flights):
             self.cancel(key)
+        self._held.clear()
+        if ray.is_initialized():
+            self._placement.close()
         disconnect()
-
-
-def _outcome(ref: Any, key: str) -> Mutated | Evaluated | Rejected | Fault | None:
-    try:
-        outcome: Mutated | Evaluated | Rejected | Fault | None = ray.get(ref)
-    except ray_errors.TaskCancelledError:
-        return None
-    except ray_errors.RayTaskError as error:  # the task function catches its own; this is Ray failing inside it
-        return Fault(reason=f"{key}: {error.cause!r}")
-    except ray_errors.RayError as error:  # worker, node or object lost, or out of memory
-        return Fault(reason=f"{key}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-    return outcome

@@ -58,8 +58,10 @@ def run(
         from vibeserve.commands.dry_run import show_dry_run
 
         return show_dry_run(resolved, json)
+    from vibeserve.submission import require_fit
     from vibeserve.wiring import run as start
 
+    require_fit(resolved.runs_dir)
     result = start(resolved, _display(json, quiet))
     _finish(result.run_dir, result.stopped_because, json)
 
@@ -78,12 +80,14 @@ def resume(
     Nothing that was acknowledged is lost; at most the stages in flight are repeated.
     """
     from vibeserve.runs import find_run
+    from vibeserve.submission import require_fit
     from vibeserve.wiring import Parts
     from vibeserve.wiring import resume as restart
 
-    parts = Parts(take_over=take_over)
+    run_dir, parts = find_run(run, runs_dir), Parts(take_over=take_over)
+    require_fit(run_dir.parent)
     overrides = (*(override or ()), *([REDUCED_ISOLATION] if allow_reduced_isolation else []))
-    result = restart(find_run(run, runs_dir), overrides, _display(json, quiet), parts)
+    result = restart(run_dir, overrides, _display(json, quiet), parts)
     _finish(result.run_dir, result.stopped_because, json)
 
 

@@ -44,6 +44,7 @@ def sweep(
     """
     from vibeserve.commands.output import INTERRUPTED, console, print_json
     from vibeserve.display import SilentDisplay, open_display
+    from vibeserve.submission import require_fit
     from vibeserve.sweeping import conduct
 
     screen = console(json)
@@ -61,6 +62,7 @@ def sweep(
         if folder_or_none is None:
             return
         folder = folder_or_none
+    require_fit(folder.parent)
     done = conduct(
         folder,
         lambda: SilentDisplay() if quiet else open_display(sys.stderr if json else sys.stdout),

@@ -1,0 +1,222 @@
+"""Decides which points are the front while points come, change and go: the kernel of `dominance`, kept up to date.
+
+A newcomer costs one comparison with the front, O(front * M), whatever the number of points. That needs a reason for
+every point outside, which is kept: its *keeper*.
+
+    y hides x           in every objective, y's cost and pessimistic end are those of x, or both lower by `SLACK`;
+                        and y precedes x
+
+    A hidden point is outside whether or not its hider is inside: y dominates it, and so does whatever dominates y (the
+    margin of a difference grows no faster than the pessimistic end moves out; `SLACK` is far above rounding). So the
+    kernel of all points is the kernel of those that nothing hides.
+
+Everything outside is either hidden by some point, which holds until that point changes or goes, or dominated by a
+member, which holds while it is one. As the kernel of an acyclic relation is unique, a state in which no member
+dominates another and everything outside has a keeper is the kernel, in whatever order it was reached.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from population.dominance import BoolArray, FloatArray, Points, beyond_margin, total_costs
+
+IntArray = npt.NDArray[np.intp]
+Key = tuple[float, ...]
+
+SLACK = 1e-9
+"""Difference of costs (logarithms) that rounding cannot make: costs are below 1e3, so an ulp is below 2e-13."""
+_CHUNK = 200_000
+"""Comparisons of one objective made at once."""
+
+
+class Rows:
+    """Points by row number, where rows are added and changed. Row numbers are the order of arrival."""
+
+    def __init__(self, objectives: int) -> None:
+        self._count = 0
+        self._table = np.empty((3, 16, objectives))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def points(self) -> Points:
+        """All rows (N, M), as views that later changes show in; rows that were given up keep their last values."""
+        costs, low, high = self._table[:, : self._count]
+        return Points(costs, low, high)
+
+    def append(self, costs_M: FloatArray, low_M: FloatArray, high_M: FloatArray) -> int:
+        """The number of the new row."""
+        if self._count == self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.empty_like(self._table)], axis=1)
+        self._count += 1
+        self.change(self._count - 1, costs_M, low_M, high_M)
+        return self._count - 1
+
+    def change(self, row: int, costs_M: FloatArray, low_M: FloatArray, high_M: FloatArray) -> None:
+        self._table[0, row], self._table[1, row], self._table[2, row] = costs_M, low_M, high_M
+
+    def keys(self, rows: IntArray) -> list[Key]:
+        """What orders the rows as `dominance.ranking` does: total cost, costs, row."""
+        costs = self._table[0, rows]
+        columns = [total_costs(costs), *costs.T, rows]
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+class Kernel:
+    """The kernel of some of the rows; see the module."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._keys: list[Key] = []
+        """Of the members, ascending."""
+        self._members: list[int] = []
+        self._key_of: dict[int, Key] = {}
+        self._keeper: dict[int, int] = {}
+        """Row outside → who keeps it there."""
+        self._under: dict[int, set[int]] = {}
+        """Member → whom it dominates and does not hide."""
+        self._hidden: dict[int, set[int]] = {}
+        """Row, a member or not → whom it hides."""
+        self._seen: Points | None = None
+
+    @property
+    def members(self) -> Sequence[int]:
+        """Rows of the kernel in the order of `precedes`; not to be changed."""
+        return self._members
+
+    def update(self, gone: Iterable[int], come: Iterable[int]) -> None:
+        """Rows that are gone (or whose values are others now) leave, then rows come; a changed row is in both."""
+        leaving, coming = list(gone), sorted(come)
+        former = [(row, self._leave(row)) for row in leaving]
+        orphans = {row for _, (under, hidden) in former for row in (*under, *hidden)}.difference(leaving)
+        for row in orphans:
+            del self._keeper[row]
+        self._settle(np.array(coming, dtype=np.intp))
+        here = set(coming)
+        for row, (under, hidden) in former:  # most of what a re-measured member kept, it still keeps
+            if row in here and (kept := orphans & (under | hidden)):
+                left = self._attach_to(row, np.array(sorted(kept), dtype=np.intp))
+                orphans -= kept.difference(left.tolist())
+        self._settle(np.array(sorted(orphans), dtype=np.intp))
+
+    def _leave(self, row: int) -> tuple[set[int], set[int]]:
+        """Forget the row; whom it kept under and hidden."""
+        if row in self._key_of:
+            self._resign(row)
+        elif (keeper := self._keeper.pop(row, None)) is not None:
+            self._under.get(keeper, set()).discard(row)
+            self._hidden.get(keeper, set()).discard(row)
+        return self._under.pop(row, set()), self._hidden.pop(row, set())
+
+    def _settle(self, fresh: IntArray) -> None:
+        """Give every row of `fresh` a keeper or a seat; whoever enters may unseat others, who are settled in turn.
+
+        Rows enter in the order of `precedes`, and a row unseats only later ones: each enters at most once.
+        """
+        waiting = np.empty(0, dtype=np.intp)
+        while len(fresh) or len(waiting):
+            if len(fresh):
+                waiting = np.sort(np.concatenate([waiting, self._attach_to_any(fresh)]))
+                waiting = waiting[self._ranking(waiting)]
+            if not len(waiting):
+                return
+            first = int(waiting[0])
+            unseated = self._enter(first)
+            orphans = {row for member in unseated for row in self._under.pop(member, ())}
+            for row in orphans:
+                del self._keeper[row]
+            waiting = self._attach_to(first, waiting[1:])
+            fresh = self._attach_to(first, np.array(sorted({*orphans, *unseated}), dtype=np.intp))
+
+    def _ranking(self, rows: IntArray) -> IntArray:
+        keys = self._rows.keys(rows)
+        return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.intp)
+
+    def _enter(self, row: int) -> list[int]:
+        """Seat a row that no member dominates; the members that it unseats."""
+        (key,) = self._rows.keys(np.array([row]))
+        at = bisect_left(self._keys, key)
+        later = np.array(self._members[at:], dtype=np.intp)
+        points = self._rows.points
+        loses = ~_better(points[later], points[np.array([row])]).any(axis=1)
+        unseated: list[int] = later[loses].tolist()
+        for member in unseated:
+            self._resign(member)
+        self._keys.insert(at, key)
+        self._members.insert(at, row)
+        self._key_of[row], self._seen = key, None
+        return unseated
+
+    def _resign(self, member: int) -> None:
+        at = bisect_left(self._keys, self._key_of.pop(member))
+        del self._keys[at], self._members[at]
+        self._seen = None
+
+    def _attach_to_any(self, rows: IntArray) -> IntArray:
+        """Rows that no member dominates; the others are attached, to one that hides them if there is any."""
+        if not self._members:
+            return rows
+        if self._seen is None:
+            self._seen = self._rows.points[np.array(self._members, dtype=np.intp)]
+        size, left = max(1, _CHUNK // len(self._members)), []
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            ahead = np.array([bisect_left(self._keys, key) for key in self._rows.keys(some)])
+            earlier = np.arange(len(self._members)) < ahead[:, None]
+            mine = self._rows.points[some]
+            hides = earlier & _hides(_rows_by_columns(mine), self._seen)
+            keeps = hides | (earlier & ~_better(_rows_by_columns(mine), self._seen).any(axis=-1))
+            hidden = hides.any(axis=1)
+            keeper = np.where(hidden, hides.argmax(axis=1), keeps.argmax(axis=1))
+            for i in np.flatnonzero(keeps.any(axis=1)).tolist():
+                self._attach(int(some[i]), self._members[keeper[i]], bool(hidden[i]))
+            left.append(some[~keeps.any(axis=1)])
+        return np.concatenate(left) if left else rows
+
+    def _attach_to(self, row: int, others: IntArray) -> IntArray:
+        """Attach what comes later in the order and is hidden by the row, or dominated if it is a member; the rest."""
+        if not len(others):
+            return others
+        points = self._rows.points
+        one, many = points[np.array([row])], points[others]
+        (key,) = self._rows.keys(np.array([row]))
+        later = np.array([other > key for other in self._rows.keys(others)])
+        hides = later & _hides(many, one)
+        keeps = hides | (later & ~_better(many, one).any(axis=1)) if row in self._key_of else hides
+        for other, hidden in zip(others[keeps].tolist(), hides[keeps].tolist(), strict=True):
+            self._attach(other, row, hidden)
+        return others[~keeps]
+
+    def _attach(self, row: int, keeper: int, hidden: bool) -> None:
+        self._keeper[row] = keeper
+        (self._hidden if hidden else self._under).setdefault(keeper, set()).add(row)
+
+
+def _rows_by_columns(points: Points) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(N, 1, M), to be compared with (K, M)."""
+    return points.costs_NM[:, None], points.low_NM[:, None], points.high_NM[:, None]
+
+
+def _better(challengers: Points | tuple[FloatArray, FloatArray, FloatArray], against: Points) -> BoolArray:
+    costs, high = _of(challengers)
+    return beyond_margin(costs, high, against.low_NM, against.costs_NM)
+
+
+def _hides(hidden: Points | tuple[FloatArray, FloatArray, FloatArray], by: Points) -> BoolArray:
+    """Whether `by` hides, given that it precedes."""
+    costs, high = _of(hidden)
+    with np.errstate(invalid="ignore"):
+        lower = (costs - by.costs_NM >= SLACK) & (high - by.high_NM >= SLACK)
+    same = (costs == by.costs_NM) & (high == by.high_NM)
+    found: BoolArray = (lower | same).all(axis=-1)
+    return found
+
+
+def _of(points: Points | tuple[FloatArray, FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray]:
+    return (points.costs_NM, points.high_NM) if isinstance(points, Points) else (points[0], points[2])

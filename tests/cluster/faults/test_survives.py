@@ -1,0 +1,174 @@
+"""Whatever a run loses on its cluster, its population is the same: real kills of workers, nodes, drivers, networks."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.faults.ground import Ground, Note, born
+from tests.cluster.faults.machines import Machines
+from tests.cluster.faults.world import DEADLINE_S, World, until
+from vibeserve.retries import ATTEMPTS
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machines, Path]]:
+    folder = tmp_path_factory.mktemp("ground")
+    machines = Machines(folder)
+    yield machines, folder
+    machines.close()
+
+
+@pytest.fixture
+def machines(shared: tuple[Machines, Path]) -> Machines:
+    return shared[0]
+
+
+@pytest.fixture
+def world(shared: tuple[Machines, Path], tmp_path: Path) -> Iterator[World]:
+    ground = Ground(shared[1])
+    yield World(folder=tmp_path / "world", ground=ground)
+    (ground.folder / "log").unlink(missing_ok=True)
+
+
+def caught(world: World) -> Note:
+    """The first evaluation on b after two results are on record; it is held until the ground is cleared."""
+    until(lambda: sum(n.what == "record" for n in world.ground.notes()) >= 2, "two results are on record")
+    world.ground.set("hold-b")
+    until(lambda: world.ground.held("b"), "an evaluation is held on b")
+    (held,) = world.ground.held("b")
+    return held
+
+
+def test_a_worker_is_killed(machines: Machines, world: World) -> None:
+    with world.driver(machines.address) as driver:
+        held = caught(world)
+        os.kill(held.processes[0][0], signal.SIGKILL)
+        until(lambda: not any(born(pid) == since for pid, since in held.processes), "its whole tree is gone")
+        world.ground.clear("hold-b")
+        world.finish(driver)
+    assert world.faulted() == [held.key]
+    world.require_intact()
+
+
+def test_a_node_is_killed_and_another_joins(machines: Machines, world: World) -> None:
+    with world.driver(machines.address) as driver:
+        held = caught(world)
+        machines.kill("b")
+        until(lambda: not any(born(pid) == since for pid, since in held.processes), "its whole tree is gone")
+        until(lambda: held.key in world.faulted(), "the driver knows")
+        world.ground.clear("hold-b")
+        machines.add("b")
+        world.finish(driver)
+    assert set(world.faulted()) == {held.key}
+    assert {note.node for note in world.ground.notes() if note.what == "end" and note.key == held.key} <= {"a", "b"}
+    world.require_intact()
+
+
+def test_a_driver_is_killed_and_the_run_resumed(machines: Machines, world: World) -> None:
+    with world.driver(machines.address) as driver:
+        held = caught(world)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    until(lambda: not any(born(pid) == since for pid, since in held.processes), "its evaluation ends with it")
+    world.ground.clear("hold-b")
+    unrecorded = world.unrecorded()
+    with world.driver(machines.address) as driver:
+        world.finish(driver)
+    world.require_intact(lost=unrecorded)
+    assert len(unrecorded) <= 1, "at most the evaluation that ended while the driver died is repeated"
+
+
+def test_a_node_is_cut_off_and_its_late_result_does_not_count(machines: Machines, world: World) -> None:
+    with world.driver(machines.address) as driver:
+        held = caught(world)
+        machines.split("b")
+        until(lambda: held.key in world.faulted(), "the driver has given the node up")
+        world.ground.clear("hold-b")
+        late = Note(what="end", key=held.key, node="b")
+        until(lambda: late in world.ground.notes(), "the evaluation on the lost node has its result")
+        machines.heal("b")
+        world.finish(driver)
+    until(lambda: born(machines.raylet("b")) is None, "the node that was given up ends itself")
+    machines.forget("b")
+    machines.add("b")
+    assert Note(what="end", key=held.key, node="a") in world.ground.notes()
+    world.require_intact(lost=(held.key,))
+
+
+def test_a_node_with_a_broken_gpu_fails_twice_and_gets_no_more_work(machines: Machines, world: World) -> None:
+    world.ground.set("broken-b")
+    with world.driver(machines.address) as driver:
+        until(lambda: len(world.faulted()) >= 2, "the node has failed twice")
+        quarantined = len(world.ground.notes())
+        world.finish(driver)
+    world.ground.clear("broken-b")
+    faults = Counter(world.faulted())
+    assert max(faults.values()) <= 2, "a third failure would have been charged"
+    later = [note for note in world.ground.notes()[quarantined:] if note.what == "begin" and note.node == "b"]
+    assert len(later) <= 1, "only what had been sent there before"
+    assert {note.node for note in world.ground.notes() if note.what == "end"} == {"a"}
+    world.require_intact()
+
+
+def test_the_disk_of_a_worker_is_full(machines: Machines, world: World) -> None:
+    world.ground.set("full-a")
+    with world.driver(machines.address) as driver:
+        world.finish(driver)
+    world.ground.clear("full-a")
+    assert world.faulted()
+    assert "No space left on device" in (world.run_dir / "ledger" / "000001.jsonl").read_text()
+    assert {note.node for note in world.ground.notes() if note.what == "end"} == {"b"}
+    world.require_intact()
+
+
+def test_the_disk_of_the_driver_is_full(machines: Machines, world: World) -> None:
+    with world.driver(machines.address) as driver:
+        held = caught(world)
+        world.ground.set("full-driver")
+        assert driver.wait(DEADLINE_S) == 1
+    assert "No space left on device" in world.said()
+    assert "resume" in world.said()
+    until(lambda: not any(born(pid) == since for pid, since in held.processes), "its evaluation ends with it")
+    for what in ("hold-b", "full-driver"):
+        world.ground.clear(what)
+    unrecorded = world.unrecorded()
+    with world.driver(machines.address) as driver:
+        world.finish(driver)
+    world.require_intact(lost=unrecorded)
+
+
+def test_the_provider_is_out_for_a_while(machines: Machines, world: World) -> None:
+    world.ground.set("outage")
+    with world.driver(machines.address) as driver:
+        until(lambda: any(n > ATTEMPTS for n in refusals(world.ground).values()), "more than an evaluation's attempts")
+        world.ground.clear("outage")
+        world.finish(driver)
+    assert Counter(world.faulted()) == refusals(world.ground)
+    world.require_intact()
+
+
+def refusals(ground: Ground) -> Counter[str]:
+    """How often the provider refused each child's mutation."""
+    return Counter(note.key for note in ground.notes() if note.what == "refuse")
+
+
+def test_the_head_is_lost_and_the_run_goes_on_elsewhere(machines: Machines, world: World) -> None:
+    doomed = Machines(world.ground.folder, names=("x",))
+    try:
+        with world.driver(doomed.address) as driver:
+            until(lambda: sum(n.what == "record" for n in world.ground.notes()) >= 3, "three results are on record")
+            doomed.kill_head()
+            assert driver.wait(DEADLINE_S) != 0, "a driver without a head does not say that all is well"
+    finally:
+        doomed.close()
+    until(lambda: not world.ground.survivors(), "every evaluation ends with its cluster")
+    unrecorded = world.unrecorded()
+    with world.driver(machines.address) as driver:
+        world.finish(driver)
+    world.require_intact(lost=unrecorded)

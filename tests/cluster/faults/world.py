@@ -1,0 +1,156 @@
+"""Runs of the toy target on a cluster that is being broken, each driver a process of its own; and what must hold then.
+
+`python -m tests.cluster.faults.world FOLDER ADDRESS DELAY_S TARGET OPTION…` is one driver in the foreground: it begins
+the run of that folder with these options (`seed=3`), or resumes it. An evaluation takes `DELAY_S` seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from population.errors import VibeServeError
+from population.evaluation import Rejected
+from population.events import Faulted, Proposed
+from population.ledger import read_events
+from population.replay import State
+from tests.chaos.world import population
+from tests.cluster.faults.ground import Ground, GroundEvaluator, NotingDisk, ProvidedRecipes, ProvidedTuning
+from tests.cluster.faults.reference import Reference
+from tests.vibeserve.recorded import TOY, toy_config
+from vibeserve import wiring
+from vibeserve.display import SilentDisplay
+from vibeserve.wiring import Parts
+
+DEADLINE_S = 150.0
+"""For anything that a test waits for: far beyond what it takes, because machines are slow and busy."""
+_POLL_S = 0.05
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until it holds.
+
+    Raises:
+        AssertionError: it did not within `DEADLINE_S`.
+    """
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {DEADLINE_S:g} s in vain until {what}"
+        time.sleep(_POLL_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One run in a folder of its own, on a ground that all processes of the cluster share."""
+
+    folder: Path
+    ground: Ground
+    children: int = 8
+    options: tuple[str, ...] = ()
+    """Further options of the config, as after `-s`."""
+    delay_s: float = 0.1
+    target: Path = TOY
+
+    @property
+    def run_dir(self) -> Path:
+        (run,) = (self.folder / "runs").glob("*")
+        return run
+
+    def state(self) -> State:
+        return State.replay(read_events(self.run_dir / "ledger"))
+
+    @contextmanager
+    def driver(self, address: str) -> Iterator[subprocess.Popen[str]]:
+        """A driver that begins the run or goes on with it; killed if the test leaves it running."""
+        self.folder.mkdir(exist_ok=True)
+        words = [sys.executable, "-m", "tests.cluster.faults.world", str(self.folder), address, str(self.delay_s)]
+        words += [str(self.target), f"budget.children={self.children}", *self.options]
+        environment = {**os.environ, "GROUND": str(self.ground.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
+        with (self.folder / "driver.log").open("a") as log:
+            process = subprocess.Popen(words, stdout=log, stderr=log, env=environment, text=True)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def finish(self, process: subprocess.Popen[str]) -> None:
+        """The driver comes to its end by itself.
+
+        Raises:
+            AssertionError: with its last words, if it failed.
+        """
+        code = process.wait(timeout=DEADLINE_S)
+        assert code == 0, f"the driver ended with code {code}:\n{self.said()[-3000:]}"
+
+    def said(self) -> str:
+        """What the drivers have printed so far."""
+        return (self.folder / "driver.log").read_text()
+
+    def faulted(self) -> list[str]:
+        """The keys of the tasks under which a machine failed, as often as it did."""
+        return [e.key for e in read_events(self.run_dir / "ledger") if isinstance(e, Faulted)]
+
+    def unrecorded(self) -> tuple[str, ...]:
+        """The keys of the evaluations whose result is not on record: they died with the driver that waited for it."""
+        notes = self.ground.notes()
+        recorded = {note.key for note in notes if note.what == "record"}
+        return tuple(note.key for note in notes if note.what == "end" and note.key not in recorded)
+
+    def require_intact(self, lost: tuple[str, ...] = ()) -> None:
+        """What holds after every fault; `lost` are the keys of evaluations whose result was lost with its machine.
+
+        Nothing that was recorded is gone or was begun again; nothing was measured twice; no child was charged with the
+        machine's failure or left out; nothing of any evaluation lives; and the population is that of a fault-free run.
+        """
+        state, notes = self.state(), self.ground.notes()
+        recorded = [note.key for note in notes if note.what == "record"]
+        assert len(recorded) == len(set(recorded)), "a result was recorded twice"
+        results = Counter(note.key for note in notes if note.what == "end")
+        assert results == Counter([*recorded, *lost]), "what was measured and what was recorded differ"
+        again = [n.key for place, n in enumerate(notes) if n.what == "begin" and _before(notes[:place], n.key)]
+        assert not again, f"measured although their result was on record: {again}"
+        assert set(recorded) >= {c.id for c in state.archive.candidates.values() if not _duplicate(c.evaluation)}
+        proposed = [e.proposal.number for e in read_events(self.run_dir / "ledger") if isinstance(e, Proposed)]
+        assert proposed == list(range(self.children + 1)), "a child was left out"
+        assert sorted(state.archive.children) == proposed, "a child has not ended"
+        assert not state.pending
+        for child in state.archive.children.values():
+            assert "given up" not in getattr(child.evaluation, "reason", ""), f"{child.id} was charged with a fault"
+        assert population(state) == Reference(self.run_dir, self.folder / "again").population()
+        until(lambda: not self.ground.survivors(), f"nothing of any evaluation lives: {self.ground.survivors()}")
+
+
+def _before(notes: list, key: str) -> bool:  # type: ignore[type-arg]
+    return any(note.what == "record" and note.key == key for note in notes)
+
+
+def _duplicate(evaluation: object) -> bool:
+    return isinstance(evaluation, Rejected) and evaluation.stage == "dedupe"
+
+
+def main(folder: str, address: str, delay_s: str, target: str, *options: str) -> None:
+    """One driver; errors look as on the command line."""
+    wiring.RecipeMutator, wiring.TuneMutator = ProvidedRecipes, ProvidedTuning  # type: ignore[misc]
+    parts, runs = Parts(evaluator=GroundEvaluator(float(delay_s)), disk=NotingDisk()), Path(folder) / "runs"
+    begun = [run for run in runs.glob("*") if any((run / "ledger").glob("*.jsonl"))]
+    try:
+        if begun:
+            result = wiring.resume(begun[0], (f"cluster.address={address}",), SilentDisplay(), parts)
+        else:
+            config = toy_config(runs, *options, f"cluster.address={address}", executor="ray")
+            result = wiring.run(config.replace("target", Path(target), "test"), SilentDisplay(), parts)
+        print(result.stopped_because)
+    except VibeServeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

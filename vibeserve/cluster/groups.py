@@ -1,0 +1,84 @@
+"""Decides which placement group an evaluation on several GPUs runs in: one per slot, made once and used again.
+
+A group keeps a node's GPUs together while no evaluation runs, so that one-GPU tasks of others cannot nibble at them and
+leave several GPUs free that are never free at once. To make one costs 0.1 s, and it stays until it is removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from vibeserve.cluster.nodes import selector_of
+from vibeserve.cluster.selectors import Demand
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """One slot's reservation."""
+
+    handle: PlacementGroup
+    made_for: frozenset[str]
+    """Nodes that it may be on."""
+    key: str | None = None
+    """The evaluation inside; None: free."""
+    retired: bool = False
+    """It takes nothing more, and is removed when it is empty: its node leaves, or there are too many groups."""
+
+
+class Groups:
+    """The placement groups of one run."""
+
+    def __init__(self, demand: Demand) -> None:
+        self._demand = demand
+        self._groups: list[_Group] = []
+
+    def strategy(self, key: str, nodes: Collection[str]) -> PlacementGroupSchedulingStrategy:
+        """The group for this evaluation: a free one, or a new one on one of these nodes (ids, at least one)."""
+        free = [group for group in self._groups if group.key is None and not group.retired]
+        group = min(free, key=lambda each: not each.handle.wait(0), default=None)
+        if group is None:
+            group = self._make(frozenset(nodes))
+        group.key = key
+        return PlacementGroupSchedulingStrategy(placement_group=group.handle, placement_group_bundle_index=0)
+
+    def release(self, key: str) -> None:
+        """The evaluation is over; unknown keys are ignored."""
+        for group in [group for group in self._groups if group.key == key]:
+            group.key = None
+            if group.retired:
+                self._remove(group)
+
+    def keep(self, nodes: Collection[str], slots: int) -> None:
+        """Only groups on these nodes go on, and no more than `slots` of them."""
+        places: dict[str, Any] = placement_group_table() if self._groups else {}
+        going_on = 0
+        for group in sorted(self._groups, key=lambda each: each.key is None):
+            on = places.get(group.handle.id.hex(), {}).get("bundles_to_node_id", {}).values()
+            # One without a place is on its way to one of the nodes it was made for.
+            stays = all(node in nodes for node in on if node) and not group.made_for.isdisjoint(nodes)
+            going_on += stays
+            group.retired = not stays or going_on > slots
+            if group.retired and group.key is None:
+                self._remove(group)
+
+    def close(self) -> None:
+        """Free everything; idempotent."""
+        for group in list(self._groups):
+            self._remove(group)
+
+    def _make(self, nodes: frozenset[str]) -> _Group:
+        bundle = {"CPU": float(self._demand.cpus), "GPU": float(self._demand.gpus)}
+        selector = {**self._demand.labels, **selector_of(nodes)}
+        handle = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[selector])
+        group = _Group(handle=handle, made_for=nodes)
+        self._groups.append(group)
+        return group
+
+    def _remove(self, group: _Group) -> None:
+        self._groups.remove(group)
+        remove_placement_group(group.handle)

@@ -1,0 +1,57 @@
+"""Decides when a task under which the machine failed is tried again, and when it is given up.
+
+A mutation runs nothing of a candidate's, so its faults are never the candidate's: a provider that is out, a full disk.
+They are waited for with patience, each time twice as long. An evaluation runs the candidate, which may break machines
+by itself: it has a few attempts, each at once, because another machine is the best cure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+ATTEMPTS = 3
+"""How often a machine may fail under one evaluation before it is given up."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What becomes of a task under which the machine has failed."""
+
+    attempt: int
+    """How often it has failed under this task by now."""
+    wait_s: float | None
+    """Seconds until it is to be tried again; None: it is given up."""
+
+
+@dataclass(slots=True)
+class Retries:
+    """Counts the faults of one driver's life. Times are seconds on any clock that never goes back."""
+
+    patience_s: float
+    """For so long mutations are tried again while none of them works."""
+    _faults: dict[str, int] = field(default_factory=dict)
+    _outage_since_s: float | None = None
+
+    def failed(self, key: str, now_s: float, *, mutation: bool, retryable: bool) -> Verdict:
+        """The machine failed under the task."""
+        attempt = self._faults[key] = self._faults.get(key, 0) + 1
+        if not retryable:
+            return Verdict(attempt=attempt, wait_s=None)
+        if not mutation:
+            return Verdict(attempt=attempt, wait_s=0.0 if attempt < ATTEMPTS else None)
+        if self._outage_since_s is None:
+            self._outage_since_s = now_s
+        if now_s - self._outage_since_s >= self.patience_s:
+            return Verdict(attempt=attempt, wait_s=None)
+        return Verdict(attempt=attempt, wait_s=min(_FIRST_WAIT_S * 2 ** min(attempt - 1, 10), _LONGEST_WAIT_S))
+
+    def worked(self, key: str, *, mutation: bool) -> None:
+        """The task has a result; a mutation that has one ends an outage."""
+        self._faults.pop(key, None)
+        if mutation:
+            self._outage_since_s = None
+
+    def alone(self, key: str) -> bool:
+        """Whether machines have failed under no other task that is unfinished: then it may break them itself."""
+        return set(self._faults) <= {key}
