@@ -39,11 +39,12 @@ def fingerprint(gpus: Sequence[str] | None = ()) -> dict[str, str]:
     """What tells machines apart on which the same server is not equally fast: fact → value.
 
     Args:
-        gpus: indices or UUIDs of a lease's GPUs; None: every GPU that this process may use. GPUs that differ are
-            named together, as in `NVIDIA A100 + NVIDIA H200`.
+        gpus: indices or UUIDs of a lease's GPUs; None: the GPUs of the machine, as a lease of any of them would have
+            it. GPUs that differ are named together, as in `NVIDIA A100 + NVIDIA H200`.
     """
-    wanted = _usable_gpus() if gpus is None else tuple(gpus)
-    return {**_software(), **(_gpu_facts(wanted) if wanted else {})}
+    if gpus is not None and not gpus:
+        return dict(_software())
+    return {**_software(), **_gpu_facts(_usable_gpus() if gpus is None else gpus)}
 
 
 def hardware(cpus: int, gpus: Sequence[str] = ()) -> str:
@@ -90,7 +91,7 @@ def _software() -> dict[str, str]:
 
 def _gpu_facts(gpus: Sequence[str]) -> dict[str, str]:
     """Asked anew each time: power limits and drivers change under a process that lives long."""
-    query = ["-i", ",".join(gpus), f"--query-gpu={','.join(_GPU_FACTS)}", "--format=csv,noheader"]
+    query = [*_selected(gpus), f"--query-gpu={','.join(_GPU_FACTS)}", "--format=csv,noheader"]
     rows = [[cell.strip() for cell in line.split(",")] for line in _nvidia_smi(*query).splitlines() if line.strip()]
     rows = [row for row in rows if len(row) == len(_GPU_FACTS)]
     facts = {"GPU": _NO_ANSWER}
@@ -101,10 +102,12 @@ def _gpu_facts(gpus: Sequence[str]) -> dict[str, str]:
 
 
 def _usable_gpus() -> tuple[str, ...]:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(gpu for gpu in visible.split(",") if gpu)
-    return tuple(str(index) for index in range(len(_gpu_names())))
+    """Those that the process was given. Empty, which means all: also where a mutation has hidden them from itself."""
+    return tuple(gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu)
+
+
+def _selected(gpus: Sequence[str]) -> list[str]:
+    return ["-i", ",".join(gpus)] if gpus else []
 
 
 def _nvidia_smi(*options: str) -> str:
@@ -122,5 +125,5 @@ def _nvidia_smi(*options: str) -> str:
 
 def _gpu_names(which: str | None = None) -> list[str]:
     """One per GPU; empty where nvidia-smi is missing or fails."""
-    listing = _nvidia_smi(*(["-i", which] if which else []), "--query-gpu=name", "--format=csv,noheader")
+    listing = _nvidia_smi(*_selected([which] if which else []), "--query-gpu=name", "--format=csv,noheader")
     return [line.strip() for line in listing.splitlines() if line.strip()]

@@ -32,9 +32,16 @@ class Disk:
 
     def read(self, path: Path, offset: int, count: int | None) -> bytes:
         """At most `count` bytes (None: all) from `offset` on."""
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read() if count is None else file.read(count)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            left = max(0, os.fstat(fd).st_size - offset) if count is None else count
+            parts = []
+            while left > 0 and (part := os.pread(fd, left, offset)):
+                parts.append(part)
+                offset, left = offset + len(part), left - len(part)
+            return b"".join(parts)
+        finally:
+            os.close(fd)
 
     def create(self, path: Path) -> int:
         """A new file open for appending; FileExistsError if it exists (atomic, also on NFS ≥ 3)."""

@@ -21,15 +21,8 @@ from typing import Self
 from population.disk import Disk, write_failed
 from population.errors import InfrastructureError, VibeServeError
 from population.events import EpochStarted, Event
-from population.segments import (
-    Reading,
-    Record,
-    make_first_record,
-    make_records,
-    read_ledger,
-    read_more,
-    segment_path,
-)
+from population.records import Record, make_first_record, make_records
+from population.segments import Reading, read_ledger, read_more, segment_path
 from population.tenure import Tenure
 
 
@@ -114,7 +107,9 @@ class Ledger:
             return ()
         self.require_ours()
         now_s, active_s = time.time(), time.monotonic() - self._opened
-        records = make_records([replace(event, time_s=now_s, active_s=active_s) for event in events], self._reading)
+        records = make_records(
+            [replace(event, time_s=now_s, active_s=active_s) for event in events], self._reading.chain
+        )
         self._write(records)
         return tuple(record.event for record in records)
 
@@ -160,7 +155,7 @@ class Ledger:
         self._read_again()
         self._settle_tail()
         event = EpochStarted(epoch=self._tenure.epoch, host=socket.gethostname(), pid=os.getpid(), time_s=time.time())
-        record = make_first_record(event, self._reading)
+        record = make_first_record(event, self._reading.chain, self._reading.seal)
         self._reading.enter(self._tenure.segment)
         self._write([record])
 

@@ -79,6 +79,7 @@ class Refs:
             if as_it_is:
                 drafts.rely_on(place.parent)
             else:
+                self._disk.make_folder(place.parent)  # a `git pack-refs` may have removed it
                 drafts.add(place, f"{sha}\n".encode("ascii"))
 
     def drop(self) -> None:

@@ -1,18 +1,4 @@
-"""Decides what a ledger on disk says: the format of a record, the chain over segments, what is torn, void or damaged.
-
-A ledger is a folder of segments `000001.jsonl`, `000002.jsonl`, …, one per driver epoch. A record is a line of JSON:
-
-    {"hash":"<64 hex>","seq":7,"event":{…}}
-    {"hash":"<64 hex>","seq":8,"seal":{"segment":"000001.jsonl","bytes":2041,"hash":"<64 hex>"},"event":{…}}
-
-`hash` is SHA-256 of the previous record's hash (64 ASCII zeros at the very start) and of the line after the hash,
-without the line end: a checksum and a chain in one. `seq` counts all records of the ledger. The first record of a
-segment, and no other, has a `seal`: null, or which segment the new driver went on from, and how many of its bytes
-count. Whatever comes after these bytes is void: a torn record, or the appends of a driver that did not know it had
-been replaced.
-
-Several records may be written by one append, a *group*: each but the first of them has a `"first":7` after its `seq`,
-the `seq` of the group's first record. A segment's first record is alone.
+"""Decides what a ledger on disk says: which segments and records count, what is torn, void or damaged.
 
 Which segments count follows backwards from the newest one whose first record is complete. Each append is written
 and synced before the next begins, so only the last group of a segment can be incomplete: *torn* is a line without a
@@ -23,9 +9,8 @@ Anything else that does not match its hash is *damage*, and damage stops the rea
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -33,38 +18,11 @@ from typing import NoReturn
 
 from population.disk import Disk
 from population.errors import InfrastructureError, LedgerError
-from population.events import Event, decode, encode
+from population.events import Event, decode
+from population.records import GENESIS, LINE, Chain, Record, Seal, digest
 
-GENESIS = "0" * 64
 _SECTOR_BYTES = 512
 _NAME = re.compile(r"(\d{6})\.jsonl", re.ASCII)
-_LINE = re.compile(
-    rb'\{"hash":"(?P<hash>[0-9a-f]{64})(?P<body>","seq":(?P<seq>\d{1,18})'
-    rb'(?:,"first":(?P<first>\d{1,18}))?'
-    rb'(?:,"seal":(?P<seal>null|\{"segment":"(?P<segment>\d{6}\.jsonl)","bytes":(?P<bytes>\d{1,18}),"hash":"(?P<last>[0-9a-f]{64})"\}))?'
-    rb',"event":(?P<event>\{.*\})\})',
-    re.ASCII,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
-    """How much of the previous segment counts."""
-
-    segment: str
-    bytes: int
-    hash: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One line, as it is on disk and as it is read."""
-
-    line: bytes
-    hash: str
-    event: Event
-    alone: bool = True
-    """Whether its append begins with it, so that what comes before was synced before it was written."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +45,11 @@ class Reading:
     """What was dropped, in words."""
 
     @property
+    def chain(self) -> Chain:
+        """What the next record continues."""
+        return Chain(len(self.events), self.hash)
+
+    @property
     def seal(self) -> Seal | None:
         """What a successor writes into its first record."""
         return Seal(segment=self.segment.name, bytes=self.end, hash=self.hash) if self.segment else None
@@ -103,42 +66,6 @@ class Reading:
         self.hash = record.hash
         self.lines += 1
         self.end += len(record.line)
-
-
-def make_records(events: Sequence[Event], reading: Reading) -> list[Record]:
-    """The group of records that continues `reading`, in the segment it is in.
-
-    Raises:
-        ValueError: an event cannot be recorded.
-    """
-    first, previous = len(reading.events), reading.hash
-    records: list[Record] = []
-    for place, event in enumerate(events):
-        group = b',"first":%d' % first if place else b""
-        records.append(_record(event, first + place, previous, group))
-        previous = records[-1].hash
-    return records
-
-
-def make_first_record(event: Event, reading: Reading) -> Record:
-    """The first record of a new segment, which seals the one before."""
-    seal, sealed = reading.seal, b"null"
-    if seal is not None:
-        text = f'{{"segment":"{seal.segment}","bytes":{seal.bytes},"hash":"{seal.hash}"}}'
-        sealed = text.encode("ascii")
-    return _record(event, len(reading.events), reading.hash, b',"seal":' + sealed)
-
-
-def _record(event: Event, seq: int, previous: str, extra: bytes) -> Record:
-    encoded = encode(event)
-    body = b'","seq":%d%b,"event":%b}' % (seq, extra, encoded)
-    digest = _digest(previous.encode("ascii"), body)
-    line = b'{"hash":"%b%b\n' % (digest.encode("ascii"), body)
-    return Record(line=line, hash=digest, event=decode(encoded), alone=not extra.startswith(b',"first"'))
-
-
-def _digest(previous: bytes, body: bytes) -> str:
-    return hashlib.sha256(previous + body).hexdigest()
 
 
 def segment_path(folder: Path, epoch: int) -> Path:
@@ -160,7 +87,7 @@ def last_hash(folder: Path, disk: Disk) -> str:
         data = _read(segment_path(folder, epoch), disk, 0, None)
         *_, line, _ = (b"", *data.split(b"\n"))
         if line:
-            match = _LINE.fullmatch(line)
+            match = LINE.fullmatch(line)
             return match["hash"].decode("ascii") if match is not None else ""
     return ""
 
@@ -226,9 +153,9 @@ def _first_record(path: Path, disk: Disk) -> re.Match[bytes] | None:
     line = data[: data.find(b"\n") + 1]
     if not line or _has_empty_sector(line, 0):
         return None
-    match = _LINE.fullmatch(line[:-1])
+    match = LINE.fullmatch(line[:-1])
     previous = match["last"] or GENESIS.encode("ascii") if match is not None else b""
-    if match is None or match["hash"].decode("ascii") != _digest(previous, match["body"]):
+    if match is None or match["hash"].decode("ascii") != digest(previous, match["body"]):
         _damaged(path, 1, "a first record that matches its hash", _shown(line))
     return match
 
@@ -239,7 +166,7 @@ def _read_segment(path: Path, disk: Disk, limit: int | None, reading: Reading) -
     data = _read(path, disk, offset, None if limit is None else max(0, limit - offset))
     start = offset
     for line in _lines(data):
-        match = _LINE.fullmatch(line[:-1])
+        match = LINE.fullmatch(line[:-1])
         if match is None or line[-1:] != b"\n" or not _continues(match, reading):
             if limit is None and _is_torn(data[start - offset :], reading):
                 dropped = offset + len(data) - start
@@ -256,7 +183,7 @@ def _read_segment(path: Path, disk: Disk, limit: int | None, reading: Reading) -
 def _continues(match: re.Match[bytes], reading: Reading) -> bool:
     if int(match["seq"]) != len(reading.events):
         return False
-    return bool(match["hash"].decode("ascii") == _digest(reading.hash.encode("ascii"), match["body"]))
+    return bool(match["hash"].decode("ascii") == digest(reading.hash.encode("ascii"), match["body"]))
 
 
 def _checked(match: re.Match[bytes], line: bytes, path: Path, reading: Reading) -> Record:
@@ -284,7 +211,7 @@ def _is_torn(tail: bytes, reading: Reading) -> bool:
     """
     start, seq = reading.end, len(reading.events)
     for line in _lines(tail):
-        whole = _LINE.fullmatch(line[:-1]) if line[-1:] == b"\n" else None
+        whole = LINE.fullmatch(line[:-1]) if line[-1:] == b"\n" else None
         grouped = whole is not None and whole["first"] is not None
         same = start > reading.end and grouped and int(whole["first"]) <= seq < int(whole["seq"])  # type: ignore[index]
         if not same and not _has_empty_sector(line, start) and not _is_cut(line, reading):
@@ -294,7 +221,7 @@ def _is_torn(tail: bytes, reading: Reading) -> bool:
 
 
 def _is_cut(line: bytes, reading: Reading) -> bool:
-    body = _LINE.fullmatch(line[:-1])  # a whole record before a wrong line end was complete once
+    body = LINE.fullmatch(line[:-1])  # a whole record before a wrong line end was complete once
     return line[-1:] != b"\n" and not (body is not None and _continues(body, reading))
 
 

@@ -187,7 +187,7 @@ def check_rows(rows: Iterable[Row]) -> None:
     """
     problems, before = list[str](), b""
     for row in rows:
-        if problem := _name_problem(row.name):
+        if problem := "expected a name, got a path" if "/" in row.name else _name_problem(row.name):
             problems.append(f"{_shown(row.name)}: {problem}")
         if not row.is_folder and row.mode not in FILE_MODES:
             problems.append(

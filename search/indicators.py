@@ -28,9 +28,9 @@ def hypervolume(costs_NM: FloatArray, reference_M: FloatArray) -> float:
 
 
 class Unclaimed:
-    """What a front leaves to be dominated inside the reference point, as disjoint boxes: gains of many children at once.
+    """What a front leaves to be dominated inside the reference point, so that many children are weighed at once.
 
-    Up to three objectives a sweep along the third finds O(N) boxes (as in the dimension sweep of Fonseca et al. 2006;
+    Up to three objectives as disjoint boxes, of which a sweep along the third finds O(N) (as Fonseca et al. 2006;
     decomposition after Lacour, Klamroth & Fonseca 2017); above, moocore measures the front with every child again.
     """
 
@@ -80,8 +80,8 @@ def _sweep(front_N3: FloatArray, reference_3: FloatArray) -> tuple[FloatArray, F
     boxes = []
     for x, y, z in sorted(np.clip(front_N3, -1e3, None).tolist(), key=lambda point: point[2]):
         first = next((i for i, strip in enumerate(strips) if strip[1] > x and strip[2] > y), None)
-        if first is None or strips[first][0] > x:
-            continue  # a step at the same height is at least as good
+        if first is None:
+            continue  # below it, a point that is as good in all three
         last = next((i for i in range(first, len(strips)) if strips[i][2] <= y), len(strips))
         boxes += [(*strip, z) for strip in strips[first:last]]
         left, _, high, _ = strips[first]

@@ -1,9 +1,9 @@
 """Decides how a policy sees the archive: costs, pedigrees, outcomes and what has been tried, as plain numbers.
 
-A landscape is a pure function of archive, recipes and pending work. What it is made of (search/history.py) is remembered
-per archive object and extended by what changed, so that a look costs the same after a hundred children and after a
-hundred thousand. A policy sees at most `FRONT_LIMIT` members of the front and `POOL_LIMIT` candidates in all; as long
-as there are no more, it sees them all.
+A landscape is a pure function of archive, recipes and pending work. What it is made of (search/history.py) is
+remembered per archive object and extended by what changed, so that a look costs the same after a hundred children and
+after a hundred thousand. A policy sees at most `FRONT_LIMIT` members of the front and `POOL_LIMIT` candidates in all;
+as long as there are no more, it sees them all.
 """
 
 from __future__ import annotations

@@ -7,60 +7,104 @@ spend what is left where the answer is least certain.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from population import dominance
 from population.archive import Archive
-from population.dominance import Points
+from population.kernel import IntArray, Kernel, Rows
 from search.survival import FloatArray, finite
 
 
 def bar(archive: Archive) -> tuple[tuple[float, ...], ...]:
     """Pessimistic costs of the front's members: a child whose optimistic costs are dominated by one cannot win."""
-    rows = [tuple(float(c) for c in archive.bounds(member)[1]) for member in archive.front]
-    return tuple(row for row in rows if np.isfinite(row).all())
+    high_FM = archive.points.high_NM[archive.front_rows]
+    return tuple(tuple(row) for row in high_FM[np.isfinite(high_FM).all(axis=1)].tolist())
 
 
 def most_doubtful(archive: Archive, pending: Sequence[str], max_repeats: int) -> str | None:
     """The member or contender that is least sure in relation to its margins; None when all are sure enough.
 
     Doubt of a member in one objective = half width of its interval over the distance to its nearest front neighbour in
-    that objective: above 1 the two cannot be told apart. Members with `max_repeats` samples are left alone.
+    that objective: above 1 the two cannot be told apart. Of those with the fewest samples, the most doubtful; members
+    with `max_repeats` samples are left alone.
     """
-    wanted = (*archive.front, *contenders(archive))
-    members = [m for m in wanted if m not in pending and _repeats(archive, m) < max_repeats]
-    if not members:
+    busy = set(pending)
+    repeats = {m: _repeats(archive, m) for m in (*archive.front, *contenders(archive)) if m not in busy}
+    fewest = min(repeats.values(), default=max_repeats)
+    if fewest >= max_repeats:
         return None
-    front_NM = np.array([archive.costs(m) for m in archive.front])
-    doubts = [(_doubt(archive, m, front_NM), -_repeats(archive, m), m) for m in members]
-    fewest = min(_repeats(archive, m) for m in members)
-    starved = [d for d in doubts if -d[1] == fewest]
-    return max(starved)[2]
+    starved = [member for member, count in repeats.items() if count == fewest]
+    doubts = _doubts(archive, np.array([archive.row(member) for member in starved], dtype=np.intp))
+    return max(zip(doubts, starved, strict=True))[1]
 
 
 def contenders(archive: Archive) -> tuple[str, ...]:
     """Who would be on the front if every interval were half as wide, and is not: more measurements may prove them."""
-    ids = archive.scored
-    if not ids:
-        return ()
-    costs_NM = archive.costs_of(ids)
-    bounds = [archive.bounds(i) for i in ids]
-    low_NM, high_NM = np.array([low for low, _ in bounds]), np.array([high for _, high in bounds])
-    with np.errstate(invalid="ignore"):
-        halved = Points(costs_NM, (costs_NM + low_NM) / 2, (costs_NM + high_NM) / 2)
-    front = set(archive.front)
-    return tuple(ids[row] for row in dominance.front(halved) if ids[row] not in front)
+    follower = _memory.get(archive)
+    if follower is None:
+        follower = _memory[archive] = _Halved(len(archive.objectives))
+    front = set(archive.front_rows.tolist())
+    return tuple(archive.names[row] for row in follower.front(archive) if row not in front)
+
+
+class _Halved:
+    """The front of an archive if every interval were half as wide, kept up to date as the archive's own is."""
+
+    def __init__(self, objectives: int) -> None:
+        self._rows = Rows(objectives)
+        self._kernel = Kernel(self._rows)
+        self._followed = 0
+
+    def front(self, archive: Archive) -> Sequence[int]:
+        """Rows of that front."""
+        changed = sorted(set(archive.changes[self._followed :]))
+        self._followed = len(archive.changes)
+        for row in changed:
+            self._halve(row, archive)
+        self._kernel.update(changed, [row for row in changed if archive.is_scored(archive.names[row])])
+        return self._kernel.members
+
+    def _halve(self, row: int, archive: Archive) -> None:
+        points = archive.points
+        costs_M = points.costs_NM[row]
+        with np.errstate(invalid="ignore"):
+            low_M, high_M = (costs_M + points.low_NM[row]) / 2, (costs_M + points.high_NM[row]) / 2
+        if row == len(self._rows):
+            self._rows.append(costs_M, low_M, high_M)
+        else:
+            self._rows.change(row, costs_M, low_M, high_M)
+
+
+_memory: WeakKeyDictionary[Archive, _Halved] = WeakKeyDictionary()
 
 
 def _repeats(archive: Archive, member: str) -> int:
     return min((e.n for name, e in archive.estimates(member).items() if name in archive.objectives.names), default=0)
 
 
-def _doubt(archive: Archive, member: str, front_NM: FloatArray) -> float:
-    low, high = archive.bounds(member)
-    half = (finite(high) - finite(low)) / 2
-    distances = np.abs(finite(front_NM) - finite(archive.costs(member)))
-    others = distances[(distances > 0).any(axis=1)]
-    margin = others.min(axis=0, initial=1.0) if len(others) else np.ones(len(half))
-    return float((half / np.maximum(margin, 1e-3)).max())
+def _doubts(archive: Archive, rows: IntArray) -> list[float]:
+    """Doubt of every row; `most_doubtful` has the definition."""
+    points, front = archive.points, finite(archive.points.costs_NM[archive.front_rows])
+    costs = finite(points.costs_NM[rows])
+    half = (finite(points.high_NM[rows]) - finite(points.low_NM[rows])) / 2
+    margins = np.stack([_nearest(costs, front, objective) for objective in range(front.shape[1])], axis=1)
+    found: list[float] = (half / np.maximum(margins, 1e-3)).max(axis=1).tolist()
+    return found
+
+
+def _nearest(costs_RM: FloatArray, front_FM: FloatArray, objective: int) -> FloatArray:
+    """Distance (R,) in one objective to the nearest member that is not the same point, at most 1.
+
+    Members are distinct points, so only one of the nearest can be the same; if it hides among more than two that tie
+    in this objective, the distance is 0 anyway.
+    """
+    ranked_FM = front_FM[np.argsort(front_FM[:, objective], kind="stable")]
+    at = np.searchsorted(ranked_FM[:, objective], costs_RM[:, objective])
+    near = at[:, None] + np.arange(-1, 3)
+    inside = (near >= 0) & (near < len(ranked_FM))
+    near = np.clip(near, 0, len(ranked_FM) - 1)
+    same = (ranked_FM[near] == costs_RM[:, None, :]).all(axis=2)
+    distances = np.abs(ranked_FM[near, objective] - costs_RM[:, None, objective])
+    nearest: FloatArray = np.where(inside & ~same, distances, 1.0).min(axis=1, initial=1.0)
+    return nearest

@@ -64,12 +64,12 @@ def survivors(points: Points, size: int, rng: np.random.Generator) -> tuple[IntA
 
 
 def _by_crowding(costs_NM: FloatArray, found: list[IntArray], size: int, rng: np.random.Generator) -> IntArray:
-    """Whole fronts, and of the one that does not fit its loneliest members; ties by chance."""
+    """Whole fronts, and of the one that does not fit its loneliest members; ties to finite costs, then by chance."""
     last = found[-1]
     room = size - sum(len(front) for front in found[:-1])
-    shuffled = rng.permutation(last)
-    lonely = shuffled[np.argsort(-crowding(costs_NM[shuffled]), kind="stable")[:room]]
-    return np.concatenate([*found[:-1], lonely])
+    broken = (costs_NM[last] >= _FINITE).any(axis=1)
+    order = np.lexsort((rng.random(len(last)), broken, -crowding(costs_NM[last])))
+    return np.concatenate([*found[:-1], last[order[:room]]])
 
 
 def _many_objective(costs: FloatArray, size: int, rng: np.random.Generator) -> IntArray:

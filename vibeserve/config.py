@@ -57,9 +57,15 @@ class ClusterConfig(Section):
     tried again, as after a fault of the machine. Once 20 of its stage have ended. None: no such limit."""
     deadline_floor_s: Annotated[float, Field(gt=0)] = 900.0
     """Seconds before which nothing is taken for hanging."""
+    patience_s: Annotated[float, Field(ge=0)] = 3600.0
+    """Seconds for which mutations are tried again while none of them works (the provider of the LLM is out, a disk is
+    full), ever less often; then the run stops and can be resumed. No child is charged with it."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels that an evaluation needs, as Ray's label selectors spell them, e.g. `{"ray.io/accelerator-type" =
     "in(H100,H200)"}`; they win over `[resources]` of the target."""
+    nodes_timeout_s: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds to wait at the start for a first node that can hold an evaluation, e.g. while a cluster comes up. 0: say
+    at once what the nodes lack. Nodes that join later are used in any case."""
     mixed_hardware: MixedHardware = "refuse"
     """Where the nodes that match are of different hardware (CPU, GPU, clocks, power limit, driver, versions), or a run
     is resumed on another: `refuse` with what differs; `stratify` measures on one kind alone, that of the run's first

@@ -7,7 +7,6 @@ together is recorded together, by one sync; how much is kept in flight is `vibes
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +21,17 @@ from population.ledger import Ledger
 from population.replay import State
 from population.repository import Repository
 from search.policy import Policy
-from vibeserve.executor import Completion, Evaluated, Executor, Fault, Mutated, MutateTask
-from vibeserve.flights import Flights
-from vibeserve.flow import Flow, Load
+from vibeserve.budget import Budget
+from vibeserve.dispatcher import Dispatcher
+from vibeserve.executor import Completion, Evaluated, Executor, Fault, Mutated
+from vibeserve.flow import Flow
 from vibeserve.intake import Intake
 from vibeserve.interrupts import Interrupts
 from vibeserve.jobs import ChildJob, Job, JobMaker, RemeasureJob
+from vibeserve.retries import Retries
 from vibeserve.rules import Rules
 
 _TICK_S = 0.5
-_ATTEMPTS = 3
-"""How often the machine may fail under one task before the task is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +69,12 @@ class Driver:
         self._state = records.state
         self._make = JobMaker(rules, records.state, records.repository)
         self._intake = Intake(records.state, records.repository, records.children, self._make.chains)
-        self._flights, self._flow = Flights(), Flow(rules.flow)
-        self._faults: Counter[str] = Counter()
+        self._flow = Flow(rules.flow)
+        self._machines = Dispatcher(executor, self._make, self._flow)
+        self._flights = self._machines.flights
+        self._retries = Retries(patience_s=rules.patience_s)
         self._interrupts = Interrupts()
-        self._started_s = executor.clock_s
-        self._elapsed_before_s = records.state.elapsed_s
+        self._budget = Budget(rules, records.state, lambda: executor.clock_s)
         for event in records.ledger.events():
             self._flow.observe(event)
 
@@ -99,13 +99,8 @@ class Driver:
             if not self._records.ledger.failed:
                 over = reason not in ("interrupted", "failed")
                 secret = {"secret": self._rules.secret.decode("ascii")} if over else {}
-                self._record([Stopped(reason=reason, elapsed_s=self.elapsed_s, disclosed=secret)])
+                self._record([Stopped(reason=reason, elapsed_s=self._budget.elapsed_s, disclosed=secret)])
         return reason
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds of this run's drivers, summed over resumes."""
-        return self._elapsed_before_s + self._executor.clock_s - self._started_s
 
     def _recover(self) -> None:
         """Put back in flight what the ledger says was in flight; on a new run, that is the seed."""
@@ -120,7 +115,7 @@ class Driver:
                 self._flights.wait(ChildJob(proposal=state.pending[number]))
         for number, proposal in state.pending.items():
             if number not in state.mutated:
-                self._submit(ChildJob(proposal=proposal))
+                self._machines.submit(ChildJob(proposal=proposal))
         for index, candidate in state.remeasuring.items():
             self._flights.put_off(RemeasureJob(index=index, candidate=candidate))
 
@@ -128,10 +123,10 @@ class Driver:
 
     def _search(self) -> str:
         while not self._interrupts.count:
-            reason = self._budget_reason()
+            reason = self._budget.used_up()
             if reason is None and not self._propose():
                 reason = "nothing left to propose"
-            self._dispatch()
+            self._machines.dispatch()
             self._fill(reason)
             if reason is not None and self._flights.idle:
                 return reason
@@ -140,48 +135,26 @@ class Driver:
 
     def _drain(self) -> str:
         """What has begun is finished and recorded; what has not begun is on record already, for a resume."""
-        for job in self._flights.lined_up():
-            self._executor.cancel(job.key)
-            self._flights.land(job.key)
+        self._machines.withdraw()
         while self._flights:
             self._pump()
         return "interrupted"
-
-    def _budget_reason(self, drawn: int = 0) -> str | None:
-        """Which budget is used up, once `drawn` more children are proposed."""
-        if self._rules.children is not None and self._state.next_number + drawn > self._rules.children:
-            return "budget: children"
-        return self._time_reason()
-
-    def _time_reason(self) -> str | None:
-        """Which budget of time is used up; a child that could not end within the wall time is not begun."""
-        rules, state = self._rules, self._state
-        if rules.wall_time_s is not None and self.elapsed_s + state.mean_cost_s > rules.wall_time_s:
-            return "budget: wall time"
-        if rules.gpu_hours is not None and self.gpu_hours >= rules.gpu_hours:
-            return "budget: gpu hours"
-        return None
-
-    @property
-    def gpu_hours(self) -> float:
-        """GPU-hours leased to evaluations that have ended."""
-        return self._state.evaluate_s * self._rules.gpus_per_evaluation / 3600
 
     def _propose(self) -> bool:
         """Begin as many children as the flow asks for; False if nothing is in flight and the policy has no more."""
         if 0 in self._state.pending:
             return True
         self._require_scored_seed()
-        wanted = self._flow.mutations_for(self._load())
+        wanted = self._flow.mutations_for(self._machines.load)
         proposals: list[Proposal] = []
-        while len(proposals) < wanted and self._budget_reason(len(proposals)) is None:
+        while len(proposals) < wanted and self._budget.used_up(len(proposals)) is None:
             proposal = self._draw(proposals)
             if proposal is None:
                 break
             proposals.append(proposal)
         self._record([Proposed(proposal=proposal) for proposal in proposals])
         for proposal in proposals:
-            self._submit(ChildJob(proposal=proposal))
+            self._machines.submit(ChildJob(proposal=proposal))
         return not wanted or not self._flights.idle
 
     def _draw(self, drawn: Sequence[Proposal]) -> Proposal | None:
@@ -204,13 +177,13 @@ class Driver:
 
         A search that ended otherwise begins nothing new, but ends what was put off.
         """
-        left = self._rules.wall_time_s is not None and self._time_reason() is None
+        left = self._rules.wall_time_s is not None and self._budget.time_used_up() is None
         more = self._rules.remeasure and (left if reason is not None else self._flights.children > 0)
-        for _ in range(self._flow.remeasurements_for(self._load())):
+        for _ in range(self._flow.remeasurements_for(self._machines.load)):
             job = self._flights.next_put_off() or (self._remeasurement() if more else None)
             if job is None:
                 break
-            self._submit(job)
+            self._machines.submit(job)
 
     def _remeasurement(self) -> RemeasureJob | None:
         """What is worth measuring once more, on record."""
@@ -230,34 +203,11 @@ class Driver:
         while not self._flights.idle:
             if self._interrupts.count:
                 return "interrupted"
-            self._dispatch()
+            self._machines.dispatch()
             self._pump()
         return reason
 
     # --- with the machines ----------------------------------------------------------------------------------------
-
-    def _load(self) -> Load:
-        executor = self._executor
-        return self._flights.load(executor.evaluate_slots, executor.clock_s, executor.overlaps)
-
-    def _submit(self, job: Job) -> None:
-        task = self._make.task(job)
-        self._executor.submit(task)
-        if isinstance(task, MutateTask) and isinstance(job, ChildJob):
-            self._flights.mutate(job, self._executor.clock_s)
-        else:
-            self._flights.evaluate(job)
-
-    def _dispatch(self) -> None:
-        """Children that are ready take the slots, if need be those of re-measurements."""
-        for _ in range(self._flow.preempted_for(self._load())):
-            job = self._flights.youngest_remeasurement()
-            self._executor.cancel(job.key)
-            self._flights.land(job.key)
-            self._flights.put_off(job)
-        for _ in range(self._flow.evaluations_for(self._load())):
-            self._submit(self._flights.next_ready())
-        self._flights.begin(self._executor.evaluate_slots, self._executor.clock_s)
 
     def _pump(self) -> None:
         """Wait a moment for completions and record them; a driver that was replaced ends here at the latest."""
@@ -268,12 +218,13 @@ class Driver:
         with self._interrupts.waiting():
             completions = self._executor.wait(_TICK_S)
         self._settle(completions)
-        self._give_up_the_overdue()
+        for job, age_s in self._machines.overdue():
+            self._fault(job, Fault(reason=f"{job.key}: no result after {age_s:.0f} s, far longer than others take"))
         self._show(None)
 
     def _settle(self, completions: Sequence[Completion]) -> None:
         """Everything that has ended, by one sync; then the faults, so that none of them costs another task's result."""
-        ended = [(self._flights.land(c.key), c.outcome) for c in completions if c.key in self._flights]
+        ended = self._machines.landed(completions)
         made: list[tuple[ChildJob, Mutated | Rejected]] = []
         events: list[Event] = []
         for job, outcome in ended:
@@ -289,7 +240,7 @@ class Driver:
             if isinstance(outcome, Fault):
                 self._fault(job, outcome)
             else:
-                self._faults.pop(job.key, None)
+                self._retries.worked(job.key, mutation=not isinstance(outcome, Evaluated))
 
     def _store(self, made: Sequence[tuple[ChildJob, Mutated | Rejected]]) -> list[Event]:
         """Commits first, then the records: durable when this returns."""
@@ -299,39 +250,23 @@ class Driver:
         with self._records.repository.batch():
             return [self._intake.mutated(job, outcome) for job, outcome in made]
 
-    def _give_up_the_overdue(self) -> None:
-        """A task that takes far longer than all others hangs: another machine may do better."""
-        flow = self._flow
-        deadlines = flow.deadline_s(flow.mutation), flow.deadline_s(flow.evaluation)
-        for job, age_s in self._flights.overdue(self._executor.clock_s, *deadlines):
-            self._executor.cancel(job.key)
-            self._flights.land(job.key)
-            self._fault(job, Fault(reason=f"{job.key}: no result after {age_s:.0f} s, far longer than others take"))
-
     def _fault(self, job: Job, fault: Fault) -> None:
         """Machine faults are retried and never charged; only a child that alone keeps breaking machines is given up."""
-        self._faults[job.key] += 1
-        attempt = self._faults[job.key]
-        self._record([Faulted(key=job.key, reason=fault.reason, attempt=attempt)])
-        if fault.retryable and attempt < _ATTEMPTS:
-            return self._again(job)
-        alone = len(self._faults) == 1 and self._state.archive.scored
-        if isinstance(job, ChildJob) and alone:
-            del self._faults[job.key]
-            verdict = Rejected(stage=Stage.BOOT, reason=f"given up after {attempt} attempts: {fault.reason}"[:1000])
-            return self._record([Ended(number=job.proposal.number, evaluation=verdict)])
+        mutation = self._make.is_mutation(job)
+        now_s = self._executor.clock_s
+        verdict = self._retries.failed(job.key, now_s, mutation=mutation, retryable=fault.retryable)
+        self._record([Faulted(key=job.key, reason=fault.reason, attempt=verdict.attempt)])
+        if verdict.wait_s is not None:
+            return self._machines.again(job, verdict.wait_s)
+        its_own = not (mutation and fault.retryable) and self._retries.alone(job.key)
+        if isinstance(job, ChildJob) and its_own and self._state.archive.scored:
+            self._retries.worked(job.key, mutation=False)
+            reason = f"given up after {verdict.attempt} attempts: {fault.reason}"[:1000]
+            rejected = Rejected(stage=Stage.BOOT, reason=reason)
+            return self._record([Ended(number=job.proposal.number, evaluation=rejected)])
         raise InfrastructureError(
-            f"{fault.reason} (attempt {attempt}). Nothing is lost: mend the machine, then `vibeserve resume`"
+            f"{fault.reason} (attempt {verdict.attempt}). Nothing is lost: mend the machine, then `vibeserve resume`"
         )
-
-    def _again(self, job: Job) -> None:
-        """At once, and before everything that waits."""
-        if isinstance(job, RemeasureJob):
-            self._flights.put_off(job)
-        elif isinstance(job, ChildJob) and job.proposal.number not in self._state.mutated:
-            self._submit(job)
-        else:
-            self._flights.wait_first(job)
 
     # --- on record ------------------------------------------------------------------------------------------------
 
@@ -352,5 +287,10 @@ class Driver:
         now_s = self._executor.clock_s
         draining = self._interrupts.count > 0
         self._observe(
-            Tick(jobs=lambda: self._flights.shown(now_s), elapsed_s=self.elapsed_s, draining=draining, event=event)
+            Tick(
+                jobs=lambda: self._flights.shown(now_s),
+                elapsed_s=self._budget.elapsed_s,
+                draining=draining,
+                event=event,
+            )
         )

@@ -52,6 +52,7 @@ class Flights:
         self._lined_up: dict[str, None] = {}
         self._remeasuring: dict[str, None] = {}
         self._put_off: deque[RemeasureJob] = deque()
+        self._delayed: list[tuple[float, Job]] = []
 
     def __bool__(self) -> bool:
         """Whether anything is with the executor."""
@@ -60,14 +61,14 @@ class Flights:
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight at all, with the executor or waiting for it."""
-        return not (self._jobs or self._ready or self._put_off)
+        return not (self._jobs or self._ready or self._put_off or self._delayed)
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     @property
     def children(self) -> int:
         """Children and final measurements, wherever they are; without re-measurements."""
-        return len(self._jobs) - len(self._remeasuring) + len(self._ready)
+        return len(self._jobs) - len(self._remeasuring) + len(self._ready) + len(self._delayed)
 
     def wait(self, job: Job) -> None:
         """A job waits to be evaluated, behind all others."""
@@ -88,6 +89,17 @@ class Flights:
     def next_put_off(self) -> RemeasureJob | None:
         """Takes the oldest re-measurement that was put off."""
         return self._put_off.popleft() if self._put_off else None
+
+    def delay(self, job: Job, due_s: float) -> None:
+        """A mutation is not tried again before that moment; until then it counts as one that runs."""
+        self._delayed.append((due_s, job))
+
+    def due(self, now_s: float) -> tuple[Job, ...]:
+        """Takes those that are to be tried again now."""
+        due = tuple(job for due_s, job in self._delayed if due_s <= now_s)
+        if due:
+            self._delayed = [(due_s, job) for due_s, job in self._delayed if due_s > now_s]
+        return due
 
     # --- with the executor ------------------------------------------------------------------------------------------
 
@@ -146,7 +158,7 @@ class Flights:
         mutating = len(self._mutating.began)
         return Load(
             slots=slots,
-            mutating=mutating,
+            mutating=mutating + len(self._delayed),
             mutating_s=max(0.0, mutating * now_s - self._mutating.sum_s),
             ready=len(self._ready),
             evaluating=len(self._jobs) - mutating - len(self._remeasuring),
@@ -157,5 +169,5 @@ class Flights:
     def shown(self, now_s: float) -> tuple[tuple[Job, float], ...]:
         """Everything that is in flight with its age in its stage, s; what waits has none."""
         began = self._mutating.began | self._running.began
-        jobs = (*self._jobs.values(), *self._ready)
+        jobs = (*self._jobs.values(), *self._ready, *(job for _, job in self._delayed))
         return tuple((job, now_s - began.get(job.key, now_s)) for job in jobs)

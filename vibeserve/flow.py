@@ -1,8 +1,8 @@
 """Decides how much work is kept in flight, so that no evaluator waits for a mutation and no stale backlog builds up.
 
 Pure: it has no clock and starts nothing. What it learns it learns from the ledger's events, so a resumed run goes on
-with what it knew. Little's law (1961) says how many mutations keep the slots fed; how far the number of those that
-arrive wanders around its mean, about its square root, says how many mutated children should wait.
+with what it knew. Little's law (1961) says how many mutations keep the slots fed; how far that number wanders
+around its mean, about its square root, says how many more to have and how many mutated children should wait.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from population.events import Ended, Event, MutationDone, Remeasured
 
 _WINDOW = 256
 """Durations that are remembered: latencies drift, and a quantile of this many is steady enough."""
-_MARGIN = 1.25
-"""More mutations than Little's law asks for: to run dry costs a GPU, to wait costs one child a little freshness."""
+_STAFFING = 2.0
+"""Mutations beyond Little's law, in square roots of it: to run dry costs a GPU, to wait costs a child some freshness."""
+_LEAST_S = 1e-3
+"""No evaluation is taken for shorter."""
 _NEGLIGIBLE = 0.02
 """A mutation shorter than this share of an evaluation is not worth a lead: idle for 2 % at most, never stale."""
 _ROUND_TRIP_S = 0.05
@@ -115,7 +117,7 @@ class Latency:
         Raises:
             IndexError: nothing is known.
         """
-        return self._sorted[min(len(self._sorted) - 1, math.ceil(share * len(self._sorted)))]
+        return self._sorted[max(0, math.ceil(share * len(self._sorted)) - 1)]
 
 
 class Flow:
@@ -159,7 +161,8 @@ class Flow:
         """Marks for this load; all 0 where a lead is not worth its staleness."""
         arriving = self._in_mutation(load) if load.overlaps else 0.0
         lead = arriving > _NEGLIGIBLE * load.slots
-        usual, spread = math.ceil(_MARGIN * arriving) if lead else 0, math.sqrt(arriving) if lead else 0.0
+        spread = math.sqrt(arriving) if lead else 0.0
+        usual = math.ceil(arriving + _STAFFING * spread) if lead else 0
         low = math.ceil(spread) if self._rules.queue_low is None else self._rules.queue_low
         high = max(low, math.ceil(spread) + int(spread)) if self._rules.queue_high is None else self._rules.queue_high
         return Marks(usual=usual, most=usual + int(spread), low=min(low, high), high=high)
@@ -170,7 +173,7 @@ class Flow:
         Those still in mutation count as well: before the first one ends, and where they have become slower, their
         age is all that is known.
         """
-        evaluation_s = self.evaluation.mean_s()
+        evaluation_s = self._evaluation_s
         if not evaluation_s:
             return 0.0
         age_s = load.mutating_s / load.mutating if load.mutating else 0.0
@@ -178,13 +181,18 @@ class Flow:
         worth = max(_LEAST_YIELD, (sum(self._worth) + 4) / (len(self._worth) + 4))
         return load.slots * mutation_s / (evaluation_s * worth)
 
+    @property
+    def _evaluation_s(self) -> float:
+        """Mean of an evaluation; 0 before the first."""
+        return max(_LEAST_S, self.evaluation.mean_s()) if len(self.evaluation) else 0.0
+
     def evaluations_for(self, load: Load) -> int:
         """How many waiting children to submit now: enough that a slot which becomes free has its next one at once."""
         return max(0, min(load.ready, load.slots + self.prefetch(load) - load.evaluating - load.remeasuring))
 
     def prefetch(self, load: Load) -> int:
         """Evaluations to submit beyond the slots: those that start within a round trip to the driver."""
-        evaluation_s = self.evaluation.mean_s()
+        evaluation_s = self._evaluation_s
         if not load.overlaps or not evaluation_s or not load.slots:
             return 0
         return min(load.slots, math.ceil(load.slots * _ROUND_TRIP_S / evaluation_s))
@@ -195,7 +203,7 @@ class Flow:
 
     def remeasurements_for(self, load: Load) -> int:
         """How many slots may measure the front once more: those that no child wants before that would be over."""
-        evaluation_s, mutation_s = self.evaluation.mean_s(), self.mutation.mean_s(self._rules.expected_mutation_s)
+        evaluation_s, mutation_s = self._evaluation_s, self.mutation.mean_s(self._rules.expected_mutation_s)
         soon = load.mutating * (min(1.0, evaluation_s / mutation_s) if mutation_s else 1.0)
         return max(0, load.uncovered - load.remeasuring - math.ceil(soon - 0.5))
 

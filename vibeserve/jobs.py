@@ -73,6 +73,10 @@ class JobMaker:
             case FinalJob():
                 return self._again(job.key, "held-out", job.subject)
 
+    def is_mutation(self, job: Job) -> bool:
+        """Whether the job's next stage is to make a child's commit."""
+        return isinstance(job, ChildJob) and job.proposal.number not in self._state.mutated
+
     def finals(self) -> list[FinalJob]:
         """What is still to be measured on the held-out trace: seed, baselines and front, in turn and back (ABBA)."""
         subjects = {candidate_id(0), *self._rules.baselines, *self._state.archive.front}

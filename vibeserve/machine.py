@@ -8,39 +8,41 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evaluators.node import Check, NodeReport, inspect_node, probe
+from evaluators.node import Check, probe
 from vibeserve.runs import default_runs_dir
+
+if TYPE_CHECKING:
+    from vibeserve.cluster.census import NodeState
 
 _MIN_GIT = (2, 38)
 """First with `git merge-tree --write-tree`."""
 _MIN_FREE_GB = 1.0
-_PROBE_TIMEOUT_S = 300.0
 _OPTIONAL = frozenset({"bubblewrap", "py-spy", "gpus", "ray tokens", "cpus", "system"})
 
 
 def checks() -> list[tuple[Check, bool]]:
     """Every check, and whether a run needs it."""
-    found = [_python(), _ray(), _git(), _disk(default_runs_dir()), _ray_tokens(), *probe()]
+    found = [_python(), _ray(), git(), _disk(default_runs_dir()), _ray_tokens(), *probe()]
     return [(check, check.name not in _OPTIONAL) for check in found]
 
 
-def node_reports(address: str | None, allow_reduced: bool) -> list[NodeReport]:
-    """Every node's facts and how its isolation stood the attacks; `address` None: of this machine, without Ray.
+def cluster_nodes(address: str, allow_reduced: bool) -> tuple[list[NodeState], str | None]:
+    """Every node of the cluster at `address` (`local`: Ray is started here), those with problems first.
+
+    And what differs between those with GPUs, if anything does.
 
     Raises:
-        InfrastructureError: no cluster answers at `address` (`local`: Ray is started here), or a node of it does not.
+        InfrastructureError: no cluster answers there.
     """
-    if address is None:
-        return [inspect_node(allow_reduced)]
-    from vibeserve.cluster import connection, nodes
+    from vibeserve.cluster import census, connection
 
     connection.connect(None if address == "local" else address)
     try:
-        look = partial(inspect_node, allow_reduced)
-        return nodes.on_nodes(nodes.Demand(cpus=0), look, _PROBE_TIMEOUT_S)
+        states = census.census(allow_reduced)
+        return states, census.kinds_apart(states)
     finally:
         connection.disconnect()
 
@@ -59,7 +61,8 @@ def _ray() -> Check:
     return Check(name="ray", ok=True, detail=version)
 
 
-def _git() -> Check:
+def git() -> Check:
+    """Whether git is new enough for merges."""
     cure = f"install git {'.'.join(map(str, _MIN_GIT))} or newer: merges need `git merge-tree --write-tree`"
     path = shutil.which("git")
     if path is None:

@@ -37,6 +37,8 @@ class Rules:
     gpus_per_evaluation: int = 0
     flow: FlowRules = field(default_factory=FlowRules)
     """How much is kept in flight, and for how long."""
+    patience_s: float = 3600.0
+    """For so long mutations that fail through no fault of theirs are tried again, while none of them works."""
     racing: bool = True
     remeasure: bool = True
     repeats: int | None = None

@@ -29,13 +29,14 @@ from population.recipe import Recipe
 from population.replay import State
 from population.repository import Repository
 from vibeserve import __version__, tiers
+from vibeserve.chains import Chains
 from vibeserve.claims import Claim, Subject, claim_json, measure_claim
 from vibeserve.cluster.terms import Terms
 from vibeserve.config import Config
 from vibeserve.config_text import to_toml
 from vibeserve.display import Display
 from vibeserve.driver import Driver, Records
-from vibeserve.executor import Delta, Executor
+from vibeserve.executor import Executor
 from vibeserve.flow import FlowRules
 from vibeserve.layers import load_run_config
 from vibeserve.mutators import Mutator, RecipeMutator, TuneMutator
@@ -142,16 +143,18 @@ def verify(
 
 
 def _side(name: str, state: State, rules: Rules, repository: Repository) -> Subject:
-    root = rules.root.commit
+    chains = Chains(repository, rules.root.commit)
     if name in state.archive.candidates:
-        commit = state.archive.candidates[name].commit
-    elif name in rules.baselines:
+        return Subject(
+            name=name,
+            commit=state.archive.candidates[name].commit,
+            chain=chains.to(state.archive, (name,)),
+        )
+    if name in rules.baselines:
         commit = rules.baselines[name].commit
-    else:
-        known = ", ".join(rules.baselines) or "none"
-        raise UsageError(f"expected a candidate of the run (c000012) or a baseline ({known}), got '{name}'")
-    chain = tuple(Delta(commit=sha, data=repository.delta(sha)) for sha in repository.ancestors(commit, root))
-    return Subject(name=name, commit=commit, chain=chain)
+        return Subject(name=name, commit=commit, chain=chains.then((), commit))
+    known = ", ".join(rules.baselines) or "none"
+    raise UsageError(f"expected a candidate of the run (c000012) or a baseline ({known}), got '{name}'")
 
 
 # --- preparing a run folder -------------------------------------------------------------------------------------------
@@ -318,6 +321,7 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
         gpu_hours=config.budget.gpu_hours,
         gpus_per_evaluation=target.resources.num_gpus,
         flow=dataclass_of(FlowRules, config.cluster),
+        patience_s=config.cluster.patience_s,
         racing=config.evaluation.racing,
         remeasure=config.evaluation.remeasure,
         repeats=config.evaluation.repeats,
@@ -345,7 +349,7 @@ def _kit(
         run=run_dir.name,
         target_tar=pack(run_dir / "target"),
         target_digest=digest(run_dir / "target"),
-        seed_bundle=repository.bundle(rules.root.commit, have=()),
+        seed_delta=repository.delta(rules.root.commit),
         seed_commit=rules.root.commit,
         mutators=mutators,
         evaluator=evaluator or LocalEvaluator(allow_reduced=config.evaluation.allow_reduced_isolation),
@@ -412,6 +416,7 @@ def _terms(config: Config, run_dir: Path, kit: Kit, say: Callable[[str], None]) 
     shared = config.cluster.address is not None
     return Terms(
         limit=config.cluster.evaluate_slots,
+        nodes_timeout_s=config.cluster.nodes_timeout_s,
         mixed=config.cluster.mixed_hardware,
         before=recorded(read_events(run_dir / "ledger")),
         driver=f"{run_dir.name}-{secrets.token_hex(4)}" if shared else None,

@@ -93,6 +93,13 @@ class Workshop:
         """Which of these commits this machine has not seen yet, in the same order."""
         return [commit for commit in commits if not self._repository.has(commit)]
 
+    def receive(self, chain: Sequence[Delta]) -> None:
+        """Ancestors come before descendants, so a commit that is here has all of its history here."""
+        with self._repository.batch():
+            for delta in chain:
+                if not self._repository.has(delta.commit):
+                    self._repository.absorb(delta.data)
+
     def mutate(self, task: MutateTask) -> Mutated | Rejected | Fault:
         """Make the child's commit. Candidate faults are `Rejected`, ours and the machine's are `Fault`."""
         started = time.monotonic()
@@ -110,7 +117,7 @@ class Workshop:
         )
 
     def _mutate(self, task: MutateTask) -> tuple[str, str, str, str] | Rejected:
-        self._absorb(task.chain)
+        self.receive(task.chain)
         proposal = task.proposal
         if proposal.operator is Operator.MERGE:
             return self._merge(task)
@@ -123,12 +130,6 @@ class Workshop:
             return self._commit(folder, task, mutation)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-    def _absorb(self, chain: Sequence[Delta]) -> None:
-        """Ancestors come before descendants, so a commit that is here has all of its history here."""
-        for delta in chain:
-            if not self._repository.has(delta.commit):
-                self._repository.absorb(delta.data)
 
     def _commit(self, folder: Path, task: MutateTask, mutation: Mutation) -> tuple[str, str, str, str] | Rejected:
         try:
@@ -153,7 +154,7 @@ class Workshop:
 
     def _measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated:
         started = time.monotonic()
-        self._absorb(task.chain)
+        self.receive(task.chain)
         with lease(self._kit.cpus, _visible_gpus()) as granted:
             found = self._require_hardware(granted.gpus)
             workspace, output = granted.scratch / "workspace", granted.scratch / "output"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,16 @@ class HookedDisk(Disk):
         self.before("sync", fd)
         super().sync(fd)
         self.after("sync", fd)
+
+    def sync_all(self, fds: Sequence[int]) -> None:
+        """In one order, so that runs are alike."""
+        for fd in fds:
+            self.sync(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self.before("rename", source)
+        super().rename(source, target)
+        self.after("rename", target)
 
     def sync_folder(self, path: Path) -> None:
         self.before("sync_folder", path)

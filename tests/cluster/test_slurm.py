@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,13 @@ def test_a_script_is_a_script(script: Path) -> None:
     assert text.startswith("#!/usr/bin/env bash\n") and "\nset -euo pipefail\n" in text
 
 
-@pytest.mark.parametrize(("existing", "expected"), [((), "run"), (("x-search-1",), "resume"), (("y-other",), "run")])
-def test_a_name_is_resumed_where_it_exists(tmp_path: Path, existing: tuple[str, ...], expected: str) -> None:
+@pytest.mark.parametrize(
+    ("existing", "expected"), [((), "run"), (("x-search-1",), "resume"), (("y-other", "z-search-11"), "run")]
+)
+@pytest.mark.parametrize("take_over", [{}, {"TAKE_OVER": "yes"}], ids=["as found", "take over"])
+def test_a_name_is_resumed_where_it_exists(
+    tmp_path: Path, existing: tuple[str, ...], expected: str, take_over: dict[str, str]
+) -> None:
     runs = tmp_path / "runs with space"
     (runs / "a-search-1").mkdir(parents=True)  # cut off before it had a ledger
     for name in existing:
@@ -44,14 +49,14 @@ def test_a_name_is_resumed_where_it_exists(tmp_path: Path, existing: tuple[str, 
     executable(tools / "python", '#!/bin/sh\nprintf "%s\\n" "$@"\n')
     done = subprocess.run(
         ["bash", str(RUN_OR_RESUME), "search-1", "TARGET", "--seed", "3"],
-        env={"PATH": f"{tools}:{os.environ['PATH']}", "VIBESERVE_RUNS_DIR": str(runs)},
+        env={"PATH": f"{tools}:{os.environ['PATH']}", "VIBESERVE_RUNS_DIR": str(runs)} | take_over,
         capture_output=True,
         text=True,
         check=True,
     )
     options = {
         "run": ["TARGET", "--seed", "3", "--name", "search-1", "--runs-dir", str(runs)],
-        "resume": [str(runs / "x-search-1")],
+        "resume": [str(runs / "x-search-1"), *(["--take-over"] if take_over else [])],
     }
     assert done.stdout.splitlines() == ["-m", "vibeserve", expected, *options[expected]]
 
@@ -62,7 +67,8 @@ def executable(path: Path, text: str) -> None:
 
 
 _SRUN = """#!/bin/bash
-# Starts the command once per task on this machine, and passes SIGTERM on, as srun does.
+# Starts the command once per task on this machine, and passes SIGTERM on, as srun does. One after the other: raylets
+# that start at once in one folder take the same names, which those of two machines never do.
 for word in "$@"; do
   case $word in
     --ntasks=*) tasks=${word#*=}; shift ;;
@@ -71,8 +77,15 @@ for word in "$@"; do
   esac
 done
 children=()
-for ((task = 0; task < tasks; task++)); do "$@" & children+=($!); done
 trap 'kill -TERM "${children[@]}" 2> /dev/null' TERM
+for ((task = 0; task < tasks; task++)); do
+  "$@" > "$HOME/task.$task" 2>&1 &
+  children+=($!)
+  until grep -q "Ray runtime started" "$HOME/task.$task"; do
+    kill -0 $! 2> /dev/null || { cat "$HOME/task.$task"; break; }
+    sleep 0.2
+  done
+done
 while kill -0 "${children[@]}" 2> /dev/null; do wait; done
 """
 
@@ -106,10 +119,17 @@ def test_a_search_on_slurm_drains_before_the_limit_and_goes_on_when_it_is_requeu
     options = ["budget.children=4", f"skills.dir={toy / 'skills'}", "evaluation.profile=false"]
     command = ["bash", str(SBATCH), str(toy), *(flag for o in options for flag in ("-s", o))]
     command += ["-s", "evaluation.final_repeats=0"]
-    with (tmp_path / "slurm.log").open("w") as log:
-        start = partial(subprocess.Popen[bytes], command, env=slurm, stdout=log, stderr=subprocess.STDOUT)
-        first = start()
-        said = tmp_path / "slurm.log"
+    said = tmp_path / "slurm.log"
+    with said.open("w") as log, ExitStack() as ends:
+
+        def start(restarts: int) -> subprocess.Popen[bytes]:
+            environment = slurm | {"SLURM_RESTART_COUNT": str(restarts)}
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            ends.callback(process.wait, DEADLINE_S)
+            ends.callback(process.terminate)  # drains, and ends its Ray, whatever has failed here
+            return process
+
+        first = start(0)
 
         def a_child_ended() -> bool:
             assert first.poll() is None, said.read_text()[-3000:]
@@ -119,12 +139,12 @@ def test_a_search_on_slurm_drains_before_the_limit_and_goes_on_when_it_is_requeu
         first.send_signal(signal.SIGUSR1)
         assert first.wait(DEADLINE_S) == 130, said.read_text()[-3000:]
         assert (tmp_path / "scontrol.log").read_text() == f"requeue {slurm['SLURM_JOB_ID']}\n"
+        assert "2 of 2 nodes have joined" in said.read_text()
         drained = events_of(tmp_path)
         assert isinstance(drained[-1], Stopped) and drained[-1].reason == "interrupted"
         assert not list((tmp_path / "runs").glob(".slurm-*.token"))
 
-        second = start()
-        assert second.wait(DEADLINE_S) == 0, said.read_text()[-3000:]
+        assert start(1).wait(DEADLINE_S) == 0, said.read_text()[-3000:]
     events = events_of(tmp_path)
     assert events[: len(drained)] == drained
     assert run_state(events) is RunState.FINISHED

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from population.genome import Knob, KnobValue
-from search.variation import VariationConfig, from_unit, to_unit, vary
+from search.variation import VariationConfig, from_unit, to_unit, variations
 
 CONFIG = VariationConfig()
 
@@ -36,13 +36,15 @@ def knobs(draw: st.DrawFn) -> Knob:
 @given(st.dictionaries(st.sampled_from("abcd"), knobs(), min_size=1), st.integers(0, 1000), st.booleans())
 def test_changes_are_admitted_and_real(made: dict[str, Knob], seed: int, crossed: bool) -> None:
     mate = {n: replace(k, value=from_unit(k, 0.9)) for n, k in made.items()} if crossed else {}
-    changed = vary(made, mate, CONFIG, np.random.default_rng(seed))
-    assert changed
-    assert changed.keys() <= made.keys()
-    for name, value in changed.items():
-        assert made[name].admits(value)
-        assert value != made[name].value
-    assert changed == vary(made, mate, CONFIG, np.random.default_rng(seed))
+    found = variations(made, [mate, {}, mate], CONFIG, np.random.default_rng(seed))
+    assert len(found) == 3
+    for changed in found:
+        assert changed
+        assert changed.keys() <= made.keys()
+        for name, value in changed.items():
+            assert made[name].admits(value)
+            assert value != made[name].value
+    assert found == variations(made, [mate, {}, mate], CONFIG, np.random.default_rng(seed))
 
 
 @settings(deadline=None)
@@ -62,5 +64,6 @@ def test_a_logarithmic_knob_is_centred_on_its_geometric_mean() -> None:
 
 def test_a_knob_without_room_gives_nothing() -> None:
     fixed = Knob(value=3, type="int", low=3, high=3)
-    assert vary({"a": fixed}, {}, CONFIG, np.random.default_rng(0)) == {}
-    assert vary({}, {}, CONFIG, np.random.default_rng(0)) == {}
+    assert variations({"a": fixed}, [{}, {}], CONFIG, np.random.default_rng(0)) == [{}, {}]
+    assert variations({}, [{}], CONFIG, np.random.default_rng(0)) == [{}]
+    assert variations({"a": replace(fixed, high=9)}, [], CONFIG, np.random.default_rng(0)) == []

@@ -83,7 +83,7 @@ def toy_kit(folder: Path, evaluator: RecordedEvaluator) -> Kit:
         run=f"test-{secrets.token_hex(4)}",
         target_tar=pack(TOY),
         target_digest=digest(TOY),
-        seed_bundle=repository.bundle(seed.sha, have=()),
+        seed_delta=repository.delta(seed.sha),
         seed_commit=seed.sha,
         mutators={Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()},
         evaluator=evaluator,

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ray._private.internal_api import free
 
 from population.evaluation import Scored
 from population.events import Faulted
 from population.ledger import read_events
 from population.replay import State
+from population.repository import Repository
 from tests.contracts.executor_contract import ExecutorContract, Make, child, delta_of, drain, measure, mutated
-from tests.vibeserve.recorded import RecordedEvaluator, toy_config, toy_kit
+from tests.vibeserve.recorded import TOY, RecordedEvaluator, toy_config, toy_kit
 from vibeserve.cluster import connection, nodes, ray_executor
+from vibeserve.cluster.placement import Placement
+from vibeserve.cluster.selectors import Demand
 from vibeserve.display import SilentDisplay
-from vibeserve.executor import Evaluated, Fault
+from vibeserve.executor import Delta, Evaluated, Fault
 from vibeserve.inline import InlineExecutor
-from vibeserve.machine import node_reports
+from vibeserve.machine import cluster_nodes
 from vibeserve.wiring import Parts, run
 from vibeserve.workshop import _FILES_BYTES, Workshop, _texts
 
@@ -56,7 +62,7 @@ class TestRay(ExecutorContract):
     def make(self, two_nodes: str) -> Make:
         def make(kit: object) -> ray_executor.RayExecutor:
             connection.connect(two_nodes)
-            return ray_executor.RayExecutor(kit, nodes.Demand(cpus=1))  # type: ignore[arg-type]
+            return ray_executor.RayExecutor(kit, Placement(Demand(cpus=1)))  # type: ignore[arg-type]
 
         return make
 
@@ -75,20 +81,51 @@ class TestRay(ExecutorContract):
         finally:
             executor.close()
 
+    def test_a_delta_that_the_object_store_lost_is_put_again(self, make: Make, tmp_path: Path) -> None:
+        """A worker that cannot fetch it says so: a fault that may be retried, and the next attempt has it."""
+        kit = toy_kit(tmp_path, RecordedEvaluator())
+        hub = Repository.open(tmp_path / "hub.git")
+        unseen = hub.commit_tree(TOY / "seed", parents=(kit.seed_commit,), message="on no machine yet", number=9).sha
+        delta = Delta(commit=unseen, data=hub.delta(unseen))
+        executor = make(kit)
+        assert isinstance(executor, ray_executor.RayExecutor)
+        try:
+            free(list(executor._parcels.parcel((delta,)).deltas))
+            task = measure("c000009", kit, commit=unseen, chain=(delta,))
+            executor.submit(task)
+            fault = drain(executor, 1)[0].outcome
+            assert isinstance(fault, Fault) and fault.retryable, fault
+            assert "was lost on its way" in fault.reason
+            executor.submit(task)
+            assert isinstance(drain(executor, 1)[0].outcome, Evaluated)
+        finally:
+            executor.close()
+
+    def test_a_delta_is_put_once_however_many_tasks_need_it(self, make: Make, tmp_path: Path) -> None:
+        kit = toy_kit(tmp_path, RecordedEvaluator())
+        executor = make(kit)
+        assert isinstance(executor, ray_executor.RayExecutor)
+        try:
+            delta = Delta(commit="0" * 40, data=b"once")
+            first, second = (executor._parcels.parcel((delta,)) for _ in range(2))
+            assert first == second
+            assert len(pickle.dumps(replace(child(1, kit), chain=()))) < 1000
+        finally:
+            executor.close()
+
     def test_slots_are_counted_by_label(self, two_nodes: str) -> None:
         connection.connect(two_nodes)
         try:
-            assert nodes.capacity(nodes.Demand(cpus=1)) == 2
-            assert nodes.capacity(nodes.Demand(cpus=1, labels={"rack": "b"})) == 1
-            assert nodes.capacity(nodes.Demand(cpus=1, gpus=1)) == 0
-            assert nodes.capacity(nodes.pinned(nodes.Demand(cpus=1))) == 1
+            assert nodes.capacity(Demand(cpus=1)) == 2
+            assert nodes.capacity(Demand(cpus=1, labels={"rack": "b"})) == 1
+            assert nodes.capacity(Demand(cpus=1, gpus=1)) == 0
         finally:
             connection.ray.shutdown()
 
     def test_the_doctor_attacks_every_node(self, two_nodes: str) -> None:
-        reports = node_reports(two_nodes, allow_reduced=False)
-        assert len(reports) == 2
-        for report in reports:
+        states, mixed = cluster_nodes(two_nodes, allow_reduced=False)
+        assert (len(states), mixed) == (2, None)
+        for report in (state.facts.report for state in states if state.facts is not None):
             assert report.probe is not None, report.trouble
             assert (report.probe.unexpected, report.ok) == ((), True)
             assert report.probe.attacks >= 31

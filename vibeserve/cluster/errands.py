@@ -19,6 +19,7 @@ from vibeserve.workshop import Workshop
 _FETCH_S = 120.0
 """How long a worker waits for an object that is on its way."""
 _SHOWN = 4096
+_WARM_S, _POLL_S = 60.0, 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,12 @@ class Board:
 
     def __init__(self) -> None:
         self._stages: OrderedDict[str, tuple[Stage, float]] = OrderedDict()
+        self._warm: set[int] = set()
+
+    def warmed(self, process: int) -> int:
+        """How many workers are warm, that one included."""
+        self._warm.add(process)
+        return len(self._warm)
 
     def enter(self, key: str, stage: Stage) -> None:
         self._stages[key] = (stage, time.monotonic())
@@ -50,6 +57,14 @@ class Board:
 
 _SHOPS: dict[tuple[str, str], Workshop] = {}
 """This worker's workshop, by run and target: Ray reuses workers."""
+
+
+def warm(parcel: Parcel, board: Any, workers: int) -> None:
+    """Unpack the kit, and hold this worker until the others are as far, so that each task warms one of its own."""
+    _shop(parcel)
+    deadline_s = time.monotonic() + _WARM_S
+    while ray.get(board.warmed.remote(os.getpid())) < workers and time.monotonic() < deadline_s:
+        time.sleep(_POLL_S)
 
 
 def mutate(task: MutateTask, parcel: Parcel) -> Reply:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
@@ -88,17 +87,3 @@ def answer(node: Node, reference: Any, timeout_s: float = _NODE_TIMEOUT_S) -> An
 
 def _ask(look: Callable[[], Answer]) -> Answer:
     return look()
-
-
-def resources() -> dict[str, float]:
-    """What the connected cluster has in total: CPU, GPU, memory (bytes) and custom resources."""
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return total
-
-
-def pinned(demand: Demand) -> Demand:
-    """The same demand on one node alone, so that what is compared is measured on one machine."""
-    for node in roster():
-        if fits(node, demand):
-            return replace(demand, labels={**demand.labels, NODE_LABEL: node.id})
-    return demand

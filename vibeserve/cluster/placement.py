@@ -14,7 +14,7 @@ from typing import Any
 from population.errors import InfrastructureError
 from vibeserve.cluster.groups import Groups
 from vibeserve.cluster.nodes import roster, selector_of
-from vibeserve.cluster.selectors import Demand, Node, fits, shortfall
+from vibeserve.cluster.selectors import Demand, Node, fits, shortfall, wording
 from vibeserve.cluster.sharing import Claim, Sharing, part
 from vibeserve.cluster.survey import Survey
 from vibeserve.cluster.terms import Terms
@@ -38,6 +38,7 @@ class Placement:
         self._survey = Survey(partial(self._terms.identify, None if demand.gpus else ()))
         self._avoided: frozenset[str] = frozenset()
         self._holding: set[str] = set()
+        self._others = False
         self._groups = Groups(demand) if demand.gpus > 1 else None
         self._sharing = Sharing() if self._terms.driver else None
         self._stratum = self._begin()
@@ -52,12 +53,18 @@ class Placement:
         return self._stratum.expected
 
     @property
+    def usable(self) -> frozenset[str]:
+        """Ids of the nodes that take evaluations now."""
+        return self._usable
+
+    @property
     def queues(self) -> bool:
         """Whether evaluations beyond `slots` may be given to Ray, which lines them up for the next free slot.
 
-        Not where each has a placement group of its own, and not while no node would take them.
+        Not where each has a placement group of its own, not while no node would take them, and not beside other runs:
+        what waits in Ray's line would come before the work of a higher priority.
         """
-        return self._groups is None and bool(self._usable)
+        return self._groups is None and bool(self._usable) and not self._others
 
     def slots(self) -> int:
         """Evaluations at once, as of a second ago at most; 0 while there is no place at all."""
@@ -97,15 +104,16 @@ class Placement:
             self._sharing.leave(self._terms.driver)
 
     def _begin(self) -> Stratum:
-        nodes = roster()
-        fitting = [node for node in nodes if not node.draining and fits(node, self._demand)]
-        if not fitting:
-            raise InfrastructureError(shortfall(nodes, self._demand))
+        fitting = self._await_nodes()
         said = self._survey.ask_all(fitting)
         pool = [
             Surveyed(id=node.id, name=node.name, slots=fits(node, self._demand), fingerprint=said[node.id])
             for node in fitting
+            if node.id in said
         ]
+        for node in fitting:
+            if node.id not in said:
+                self._terms.say(f"{node.name} does not answer, and is not used until it does")
         stratum = choose(pool, self._terms.before, self._terms.mixed)
         for note in stratum.notes:
             self._terms.say(note)
@@ -113,6 +121,22 @@ class Placement:
             first = next(node.id for node in fitting if node.id in stratum.members)
             return Stratum(expected=stratum.expected, members=frozenset({first}))
         return stratum
+
+    def _await_nodes(self) -> list[Node]:
+        """The nodes that fit, as soon as there is one."""
+        deadline_s = time.monotonic() + self._terms.nodes_timeout_s
+        waiting = False
+        while True:
+            nodes = roster()
+            fitting = [node for node in nodes if not node.draining and fits(node, self._demand)]
+            if fitting:
+                return fitting
+            if time.monotonic() >= deadline_s:
+                raise InfrastructureError(shortfall(nodes, self._demand))
+            if not waiting:
+                self._terms.say(f"no node fits yet, waiting for one with {wording(self._demand)}")
+            waiting = True
+            time.sleep(_LOOK_EVERY_S)
 
     def _look(self) -> None:
         """Ask Ray what there is now; a node that is new is asked for its hardware, and used once it has answered."""
@@ -143,6 +167,7 @@ class Placement:
                 run=self._terms.driver, priority=self._terms.priority, demand=self._demand, holds=len(self._holding)
             )
             claims, turn = self._sharing.exchange(claim)
+            self._others = len(claims) > 1
             slots = min(slots, part(self._nodes, self._usable, claims, claim.run, turn))
         if self._terms.alone:
             return min(slots, 1)

@@ -23,7 +23,8 @@ from vibeserve.cluster.connection import disconnect
 from vibeserve.cluster.errands import Reply
 from vibeserve.cluster.parcels import Parcels
 from vibeserve.cluster.placement import Placement
-from vibeserve.executor import Completion, Fault, MeasureTask, MutateTask, Outcome, Task
+from vibeserve.cluster.quarantine import Quarantine
+from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, MutateTask, Outcome, Task
 from vibeserve.workshop import Kit
 
 _BOARD_TIMEOUT_S = 0.5
@@ -48,7 +49,7 @@ class RayExecutor:
     overlaps = True
 
     def __init__(self, kit: Kit, placement: Placement) -> None:
-        self._placement, self._parcels = placement, Parcels(kit)
+        self._placement, self._parcels, self._quarantine = placement, Parcels(kit), Quarantine()
         self._board: Any = ray.remote(num_cpus=0, max_restarts=3)(errands.Board).remote()
         self._mutate: Any = ray.remote(num_cpus=0, max_retries=0)(errands.mutate)
         self._evaluate: Any = ray.remote(errands.evaluate)
@@ -64,6 +65,12 @@ class RayExecutor:
     @property
     def clock_s(self) -> float:
         return time.monotonic()
+
+    def warm(self, workers: int) -> None:
+        """Start worker processes and let them unpack the kit, so that the first tasks need not wait for that."""
+        task: Any = ray.remote(num_cpus=0, max_retries=0)(errands.warm)
+        parcel = self._parcels.parcel(())
+        ray.wait([task.remote(parcel, self._board, workers) for _ in range(workers)], num_returns=workers)
 
     def submit(self, task: Task) -> None:
         if isinstance(task, MutateTask):
@@ -103,14 +110,15 @@ class RayExecutor:
             if flight is None or flight.ref is not ref:
                 continue  # cancelled since
             self._land(flight)
-            completions.append(Completion(key=key, outcome=self._outcome(key, done)))
+            completions.append(Completion(key=key, outcome=self._outcome(flight, done)))
 
     def _land(self, flight: _Flight) -> None:
         del self._flights[flight.key]
         if not flight.mutation:
             self._placement.release(flight.key)
 
-    def _outcome(self, key: str, done: Future[Reply]) -> Outcome:
+    def _outcome(self, flight: _Flight, done: Future[Reply]) -> Outcome:
+        key = flight.key
         try:
             reply = done.result()
         except ray_errors.RayTaskError as error:  # the task function catches its own; this is Ray failing inside it
@@ -119,7 +127,19 @@ class RayExecutor:
             return Fault(reason=f"{key}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         if reply.lost is not None:
             self._parcels.lost(reply.lost)
+        elif not flight.mutation:
+            return self._judged(reply)
         return reply.outcome
+
+    def _judged(self, reply: Reply) -> Outcome:
+        """What an evaluation says of the node that it ran on."""
+        outcome, node = reply.outcome, reply.node
+        if isinstance(outcome, Evaluated):
+            self._quarantine.worked(node)
+        struck = isinstance(outcome, Fault) and outcome.retryable and self._quarantine.failed(node)
+        if isinstance(outcome, Fault) and struck and self._placement.avoid(self._quarantine.nodes):
+            return replace(outcome, reason=f"{outcome.reason}; no more work for node {node}, which had failed before")
+        return outcome
 
     def cancel(self, key: str) -> None:
         self._held = deque(task for task in self._held if task.key != key)

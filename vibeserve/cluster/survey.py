@@ -12,6 +12,8 @@ from vibeserve.cluster.nodes import answer, ask
 from vibeserve.cluster.selectors import Node
 from vibeserve.same_hardware import Fingerprint
 
+_PATIENCE_S = 60.0
+
 
 class Survey:
     """The questions to the nodes that are under way, and whom they went to."""
@@ -22,14 +24,21 @@ class Survey:
         self._asked: dict[str, Any] = {}
 
     def ask_all(self, nodes: Collection[Node]) -> dict[str, Fingerprint]:
-        """Node id → what it says; waits for all of them.
+        """Node id → what it says, once all have answered or had their time; the others may answer later.
 
         Raises:
-            InfrastructureError: a node did not answer.
+            InfrastructureError: none answered.
         """
-        asked = [(node, ask(node, self._identify)) for node in nodes]
-        self._known |= {node.id for node in nodes}
-        return {node.id: answer(node, reference) for node, reference in asked}
+        self._asked |= {node.id: ask(node, self._identify) for node in nodes}
+        ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=_PATIENCE_S)
+        said = {node.id: found for node, found in self.news(nodes)}
+        if not said:
+            names = ", ".join(node.name for node in nodes)
+            raise InfrastructureError(
+                f"expected an answer from {names} within {_PATIENCE_S:.0f} s, got none; see `ray status`, and "
+                "`vibeserve doctor --cluster` for each node"
+            )
+        return said
 
     def news(self, nodes: Collection[Node]) -> Iterator[tuple[Node, Fingerprint]]:
         """Begin to ask those that are new; what has been answered since. One that fails to answer is asked again."""

@@ -21,6 +21,8 @@ class Terms:
     """Evaluations at once; None: as many as fit."""
     alone: bool = False
     """One evaluation at a time, all on one node: what is compared is measured on one machine."""
+    nodes_timeout_s: float = 0.0
+    """How long to wait for the first node that fits; 0: the cluster as it is."""
     mixed: MixedHardware = "refuse"
     before: Fingerprint | None = None
     """What the run was measured on so far."""

@@ -19,8 +19,9 @@ ClusterOption = Annotated[
     typer.Option(
         "--cluster",
         metavar="ADDRESS",
-        help="Attack every node of the Ray cluster there: auto, HOST:PORT, ray://HOST:PORT, or `local` to start Ray "
-        "on this machine. RAY_ADDRESS if omitted; without either this machine alone, without Ray.",
+        help="Every node of the Ray cluster there: GPUs, isolation under attack, tools, disk, clock, versions. auto, "
+        "HOST:PORT, ray://HOST:PORT, or `local` to start Ray on this machine. RAY_ADDRESS if omitted; without either "
+        "this machine alone, without Ray.",
     ),
 ]
 
@@ -37,19 +38,48 @@ def doctor(
     """
     from vibeserve.commands.output import console, print_json
     from vibeserve.config import ray_auth
-    from vibeserve.machine import checks, node_reports
+    from vibeserve.machine import checks
 
     found = checks()
     out = console(json)
     out.print(_check_table(found))
-    reports = node_reports(cluster or ray_auth()[0], allow_reduced_isolation)
-    show_nodes(reports, verbose, out)
-    ok = all(check.ok for check, needed in found if needed) and all(report.ok for report in reports)
+    address = cluster or ray_auth()[0]
+    ok, nodes = (
+        _cluster(address, allow_reduced_isolation, verbose, out)
+        if address
+        else _here(allow_reduced_isolation, verbose, out)
+    )
+    ok = ok and all(check.ok for check, needed in found if needed)
     if json:
         rows = [{**_check_row(check), "needed": needed} for check, needed in found]
-        print_json({"ok": ok, "checks": rows, "nodes": [node_row(report, verbose) for report in reports]})
+        print_json({"ok": ok, "checks": rows, **nodes})
     if not ok:
         raise typer.Exit(1)
+
+
+def _here(allow_reduced: bool, verbose: bool, out: Console) -> tuple[bool, dict[str, Any]]:
+    """This machine alone: whether it is well, and as JSON."""
+    from evaluators.node import inspect_node
+
+    report = inspect_node(allow_reduced)
+    show_nodes([report], verbose, out)
+    return report.ok, {"nodes": [node_row(report, verbose)]}
+
+
+def _cluster(address: str, allow_reduced: bool, verbose: bool, out: Console) -> tuple[bool, dict[str, Any]]:
+    """Every node of a cluster: whether all are well, and as JSON."""
+    from vibeserve.cluster_view import cluster_row, show_cluster
+    from vibeserve.machine import cluster_nodes
+
+    states, mixed = cluster_nodes(address, allow_reduced)
+    show_cluster(states, mixed, out)
+    show_nodes([state.facts.report for state in states if state.facts is not None], verbose, out)
+    rows = [
+        {**(node_row(state.facts.report, verbose) if state.facts else {"ok": not state.problems}), **cluster_row(state)}
+        | {"node": state.node.name}
+        for state in states
+    ]
+    return not any(state.problems for state in states), {"nodes": rows, "hardware_differs": mixed}
 
 
 def show_nodes(reports: list[NodeReport], verbose: bool, out: Console) -> None:

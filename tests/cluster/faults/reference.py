@@ -51,6 +51,7 @@ class Reference:
 
     def population(self) -> list[str]:
         """What the run amounts to if nothing fails."""
+        self.scratch.mkdir()
         state = State()
         for event in read_events(self.run_dir / "ledger"):
             again = self._again(state, event)
@@ -60,7 +61,6 @@ class Reference:
 
     @cached_property
     def _repository(self) -> Repository:
-        self.scratch.mkdir()
         repository = Repository.create(self.scratch / "hub.git")
         repository.commit_tree(self.run_dir / "target" / "seed", parents=(), message="seed", number=0)
         return repository

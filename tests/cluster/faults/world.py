@@ -1,8 +1,4 @@
-"""Runs of the toy target on a cluster that is being broken, each driver a process of its own; and what must hold then.
-
-`python -m tests.cluster.faults.world FOLDER ADDRESS DELAY_S TARGET OPTION…` is one driver in the foreground: it begins
-the run of that folder with these options (`seed=3`), or resumes it. An evaluation takes `DELAY_S` seconds.
-"""
+"""Runs of the toy target on a cluster that is being broken, and what must hold of them whatever was broken."""
 
 from __future__ import annotations
 
@@ -11,38 +7,35 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from population.errors import VibeServeError
 from population.evaluation import Rejected
 from population.events import Faulted, Proposed
 from population.ledger import read_events
 from population.replay import State
 from tests.chaos.world import population
-from tests.cluster.faults.ground import Ground, GroundEvaluator, NotingDisk, ProvidedRecipes, ProvidedTuning
+from tests.cluster.faults.ground import Ground, Note
 from tests.cluster.faults.reference import Reference
-from tests.vibeserve.recorded import TOY, toy_config
-from vibeserve import wiring
-from vibeserve.display import SilentDisplay
-from vibeserve.wiring import Parts
+from tests.vibeserve.recorded import TOY
 
 DEADLINE_S = 150.0
 """For anything that a test waits for: far beyond what it takes, because machines are slow and busy."""
 _POLL_S = 0.05
 
 
-def until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], what: str, driver: subprocess.Popen[str] | None = None) -> None:
     """Wait until it holds.
 
     Raises:
-        AssertionError: it did not within `DEADLINE_S`.
+        AssertionError: it did not within `DEADLINE_S`, or the driver that should bring it about has ended.
     """
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline, f"waited {DEADLINE_S:g} s in vain until {what}"
+        assert driver is None or driver.poll() is None, f"the driver ended with code {driver.returncode} before {what}"
         time.sleep(_POLL_S)
 
 
@@ -57,6 +50,8 @@ class World:
     """Further options of the config, as after `-s`."""
     delay_s: float = 0.1
     target: Path = TOY
+    lossy: bool = False
+    """Whether `lose-objects` on the ground makes the driver lose what it has put into the object store."""
 
     @property
     def run_dir(self) -> Path:
@@ -71,7 +66,12 @@ class World:
         """A driver that begins the run or goes on with it; killed if the test leaves it running."""
         self.folder.mkdir(exist_ok=True)
         words = [sys.executable, "-m", "tests.cluster.faults.world", str(self.folder), address, str(self.delay_s)]
-        words += [str(self.target), f"budget.children={self.children}", *self.options]
+        words += [
+            str(self.target),
+            "lossy" if self.lossy else "safe",
+            f"budget.children={self.children}",
+            *self.options,
+        ]
         environment = {**os.environ, "GROUND": str(self.ground.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
         with (self.folder / "driver.log").open("a") as log:
             process = subprocess.Popen(words, stdout=log, stderr=log, env=environment, text=True)
@@ -128,29 +128,9 @@ class World:
         until(lambda: not self.ground.survivors(), f"nothing of any evaluation lives: {self.ground.survivors()}")
 
 
-def _before(notes: list, key: str) -> bool:  # type: ignore[type-arg]
+def _before(notes: Sequence[Note], key: str) -> bool:
     return any(note.what == "record" and note.key == key for note in notes)
 
 
 def _duplicate(evaluation: object) -> bool:
     return isinstance(evaluation, Rejected) and evaluation.stage == "dedupe"
-
-
-def main(folder: str, address: str, delay_s: str, target: str, *options: str) -> None:
-    """One driver; errors look as on the command line."""
-    wiring.RecipeMutator, wiring.TuneMutator = ProvidedRecipes, ProvidedTuning  # type: ignore[misc]
-    parts, runs = Parts(evaluator=GroundEvaluator(float(delay_s)), disk=NotingDisk()), Path(folder) / "runs"
-    begun = [run for run in runs.glob("*") if any((run / "ledger").glob("*.jsonl"))]
-    try:
-        if begun:
-            result = wiring.resume(begun[0], (f"cluster.address={address}",), SilentDisplay(), parts)
-        else:
-            config = toy_config(runs, *options, f"cluster.address={address}", executor="ray")
-            result = wiring.run(config.replace("target", Path(target), "test"), SilentDisplay(), parts)
-        print(result.stopped_because)
-    except VibeServeError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
