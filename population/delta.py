@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from population.errors import RepositoryError
 from population.git_objects import GitObject, Kind, Row, parse_commit, parse_tree
-from population.packs import make_pack, packed, read_entries
+from population.packs import Packed, make_pack, packed, read_entries
 from population.trees import check_rows
 
 MAX_BYTES = 256 << 20
@@ -51,8 +51,10 @@ def _collect(tree: GitObject, others: Sequence[GitObject], read: Read, found: di
     found[tree.sha] = tree
 
 
-def open_delta(delta: bytes, kind_here: Callable[[str], Kind | None]) -> tuple[GitObject, list[GitObject]]:
-    """The commit of a delta, and all of its objects.
+def open_delta(
+    delta: bytes, kind_here: Callable[[str], Kind | None]
+) -> tuple[GitObject, list[tuple[GitObject, Packed]]]:
+    """The commit of a delta, and all of its objects with what they are in a pack.
 
     Args:
         kind_here: what an object is that the repository has, with all that it refers to.
@@ -63,7 +65,8 @@ def open_delta(delta: bytes, kind_here: Callable[[str], Kind | None]) -> tuple[G
     """
     if len(delta) > MAX_BYTES:
         raise RepositoryError(f"expected a delta of at most {MAX_BYTES} bytes, got {len(delta)}")
-    objects = {item.sha: item for item in read_entries(delta, _MAX_OBJECTS, _MAX_CONTENT_BYTES)}
+    arrived = {item.sha: (item, entry) for item, entry in read_entries(delta, _MAX_OBJECTS, _MAX_CONTENT_BYTES)}
+    objects = {sha: item for sha, (item, _) in arrived.items()}
     commits = [item for item in objects.values() if item.kind == "commit"]
     if len(commits) != 1:
         raise RepositoryError(f"expected the delta of one commit, got {len(commits)} commits")
@@ -75,7 +78,7 @@ def open_delta(delta: bytes, kind_here: Callable[[str], Kind | None]) -> tuple[G
     if len(reached) != len(objects):
         strangers = sorted(objects.keys() - reached)
         raise RepositoryError(f"expected only objects of commit {commits[0].sha}, got {strangers[0]} as well")
-    return commits[0], list(objects.values())
+    return commits[0], list(arrived.values())
 
 
 def _reached(tree: str, objects: Mapping[str, GitObject], kind_here: Callable[[str], Kind | None]) -> Iterator[str]:

@@ -173,7 +173,7 @@ class Kernel:
             hides = earlier & _hides(_rows_by_columns(mine), self._seen)
             keeps = hides | (earlier & ~_better(_rows_by_columns(mine), self._seen).any(axis=-1))
             hidden = hides.any(axis=1)
-            keeper = np.where(hidden, hides.argmax(axis=1), keeps.argmax(axis=1))
+            keeper: IntArray = np.where(hidden, hides.argmax(axis=1), keeps.argmax(axis=1))
             for i in np.flatnonzero(keeps.any(axis=1)).tolist():
                 self._attach(int(some[i]), self._members[keeper[i]], bool(hidden[i]))
             left.append(some[~keeps.any(axis=1)])

@@ -34,7 +34,7 @@ class ObjectStore:
         """`ask_git` reads what is stored as a difference."""
         self._folder, self._disk, self._ask_git = folder, disk, ask_git
         self._packs: dict[str, Pack] = {}
-        self._new: dict[str, GitObject] = {}
+        self._new: dict[str, tuple[GitObject, Packed | None]] = {}
         self._merged: list[Pack] = []
         self._kept: set[str] = set()
         """Packs with a companion (`.keep`, `.bitmap`, `.rev`, …): git's own, which stay as they are."""
@@ -49,7 +49,7 @@ class ObjectStore:
     def kind(self, sha: str) -> Kind | None:
         """What an object is, None if it is not here."""
         if sha in self._new:
-            return self._new[sha].kind
+            return self._new[sha][0].kind
         found = self._look(sha, lambda pack, at: pack.kind(at) or "difference")
         if found is None or found == "difference":
             whole = self._loose(sha) if found is None else self._ask_git(sha)
@@ -63,7 +63,7 @@ class ObjectStore:
             RepositoryError: it is damaged.
         """
         if sha in self._new:
-            return self._new[sha]
+            return self._new[sha][0]
         found = self._look(sha, Pack.read)
         if found is None:
             found = self._loose(sha)
@@ -93,8 +93,9 @@ class ObjectStore:
         """Look which packs there are; whether that has changed."""
         for _ in range(3):  # a pack that vanishes while the folder is listed is in another one
             try:
-                found = [name for name in self._disk.names(self.pack_folder) if not name.startswith(PREFIX)]
-                names = {name for name in found if name.endswith(".idx")}
+                found = {name for name in self._disk.names(self.pack_folder) if not name.startswith(PREFIX)}
+                # A power cut may leave an index without its pack; git leaves it alone, too.
+                names = {name for name in found if name.endswith(".idx") and f"{name[:-4]}.pack" in found}
                 fresh = {n: Pack(self.pack_folder / n, self._disk) for n in names - self._packs.keys()}
             except OSError as error:
                 if error.errno not in _GONE:
@@ -128,9 +129,9 @@ class ObjectStore:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def add(self, objects: Iterable[GitObject]) -> None:
-        """Objects of the next round; this process can read them at once."""
-        self._new |= {item.sha: item for item in objects}
+    def add(self, objects: Iterable[tuple[GitObject, Packed | None]]) -> None:
+        """Objects of the next round, compressed already or not; this process can read them at once."""
+        self._new |= {item.sha: (item, entry) for item, entry in objects}
 
     def draft(self, drafts: Drafts) -> None:
         """The round's pack, unless all of it is here already."""
@@ -138,7 +139,8 @@ class ObjectStore:
             return
         if not self._listed:
             self._list()
-        fresh = [packed(item) for sha, item in self._new.items() if not self._is_packed(bytes.fromhex(sha))]
+        new = [made for sha, made in self._new.items() if not self._is_packed(bytes.fromhex(sha))]
+        fresh = [entry or packed(item) for item, entry in new]
         if not fresh:
             drafts.rely_on(self.pack_folder)
             return

@@ -87,8 +87,10 @@ def make_index(entries: Sequence[Packed], pack: bytes) -> bytes:
     return body + hashlib.sha1(body, usedforsecurity=False).digest()
 
 
-def read_entries(pack: bytes, most: int, most_bytes: int) -> Iterator[GitObject]:
+def read_entries(pack: bytes, most: int, most_bytes: int) -> Iterator[tuple[GitObject, Packed]]:
     """The objects of a pack of whole objects that came from elsewhere: every length, stream and the sum are checked.
+
+    Each comes with what it is in a pack of ours, so that its content need not be compressed again.
 
     Raises:
         RepositoryError: anything else, or more than `most` objects or `most_bytes` of content.
@@ -100,12 +102,13 @@ def read_entries(pack: bytes, most: int, most_bytes: int) -> Iterator[GitObject]
         raise RepositoryError(f"expected a pack of version 2 of at most {most} objects, got {pack[:12]!r}")
     view, at, left = memoryview(pack)[:-_SUM_BYTES], _HEAD.size, most_bytes
     for _ in range(count):
-        kind, size, at = entry_head(view, at)
+        kind, size, start = entry_head(view, at)
         if kind is None or size > left:
             raise RepositoryError(f"expected a whole object of at most {left} bytes at byte {at}, got {size} bytes")
         left -= size
-        data, at = _inflate(view, at, size)
-        yield GitObject(kind, data)
+        data, at = _inflate(view, start, size)
+        item, entry = GitObject(kind, data), _entry_head(kind, size) + view[start:at]
+        yield item, Packed(bytes.fromhex(item.sha), entry, zlib.crc32(entry))
     if at != len(view):
         raise RepositoryError(f"expected {count} objects in {at} bytes, got {len(view)} bytes")
 

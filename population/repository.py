@@ -148,7 +148,7 @@ class Repository:
         objects = tree_objects(entries)
         commit = commit_object(objects[-1].sha, parents, message, number)
         with self.batch():
-            self._store.add([*objects, commit])
+            self._store.add((item, None) for item in [*objects, commit])
         return Commit(sha=commit.sha, tree=objects[-1].sha)
 
     def export(self, sha: str, folder: Path) -> None:
@@ -183,7 +183,7 @@ class Repository:
         commit = commit_object(merged, (ours, theirs), message, number)
         commit_entries(merged, self._read)
         with self.batch():
-            self._store.add(deltas.new_objects(commit, self._read))
+            self._store.add((item, None) for item in deltas.new_objects(commit, self._read))
         return Commit(sha=commit.sha, tree=merged)
 
     # --- travelling ---------------------------------------------------------------------------------------------------

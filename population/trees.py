@@ -12,6 +12,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from population.errors import RepositoryError
@@ -143,6 +144,7 @@ def _problems(path: str, entry: Entry) -> Iterator[str]:
         yield problem
 
 
+@lru_cache(maxsize=1 << 14)
 def _name_problem(name: str) -> str | None:
     if name in ("", ".", ".."):
         return f"expected a name, got {name!r}"
@@ -221,7 +223,7 @@ def commit_entries(
             elif row.mode not in FILE_MODES:
                 raise TreeRefused([f"{_shown(path)}: expected files and links, got mode {row.mode} (a submodule?)"])
             elif wanted(path):
-                entries[path] = Entry(row.mode, read(row.sha).data)  # type: ignore[arg-type]  # checked above
+                entries[path] = Entry(row.mode, read(row.sha).data)
     check_entries(entries)
     return dict(sorted(entries.items()))
 

@@ -48,7 +48,7 @@ class Unclaimed:
         """Hypervolume (C,) that each child alone would add to the front."""
         children_CM = np.clip(children_CM, -1e3, None)
         gains, inside = np.zeros(len(children_CM)), (children_CM < self._reference_M).all(axis=1)
-        beaten: BoolArray = (self._front_NM <= children_CM[inside][:, None, :]).all(axis=2).any(axis=1)
+        beaten: BoolArray = np.any(np.all(self._front_NM <= children_CM[inside][:, None, :], axis=2), axis=1)
         wanted = np.flatnonzero(inside)[~beaten]
         gains[wanted] = self._boxed(children_CM[wanted]) if self._boxes else self._measured(children_CM[wanted])
         return gains

@@ -25,6 +25,11 @@ class Budget:
         """GPU-hours leased to evaluations that have ended."""
         return self._state.evaluate_s * self._rules.gpus_per_evaluation / 3600
 
+    @property
+    def children_left(self) -> int | None:
+        """Children that may still be proposed; None: any number."""
+        return None if self._rules.children is None else max(0, self._rules.children + 1 - self._state.next_number)
+
     def used_up(self, drawn: int = 0) -> str | None:
         """Which budget is used up, once `drawn` more children are proposed; None: the search goes on."""
         if self._rules.children is not None and self._state.next_number + drawn > self._rules.children:

@@ -8,7 +8,7 @@ together is recorded together, by one sync; how much is kept in flight is `vibes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +145,7 @@ class Driver:
         if 0 in self._state.pending:
             return True
         self._require_scored_seed()
-        wanted = self._flow.mutations_for(self._machines.load)
+        wanted = self._flow.mutations_for(replace(self._machines.load, left=self._budget.children_left))
         proposals: list[Proposal] = []
         while len(proposals) < wanted and self._budget.used_up(len(proposals)) is None:
             proposal = self._draw(proposals)

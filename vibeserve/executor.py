@@ -101,8 +101,9 @@ class Completion:
 class Executor(Protocol):
     """Runs tasks on machines. Each task that is submitted and not cancelled completes exactly once.
 
-    Tasks of one kind begin in order of submission. A measurement that finds no slot free waits, without the driver's
-    doing, and takes the next one: submit a few more than there are slots, and no slot waits for the driver.
+    Tasks of one kind begin in order of submission, or nearly so where several machines take them. A measurement that
+    finds no slot free waits, without the driver's doing, and takes the next one: submit a few more than there are
+    slots, and no slot waits for the driver.
     """
 
     @property

@@ -41,7 +41,7 @@ class Flights:
     """The work of one driver between proposal and end. Keys are those of tasks.
 
     A mutation runs from its submission on. An evaluation runs from when a slot was free for it: executors begin
-    evaluations in order of submission, so the oldest as many as there are slots are those that run.
+    evaluations about in order of submission, so of those submitted as many as there are slots, the oldest, are running.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,10 @@ from population.events import Ended, Event, MutationDone, Remeasured
 _WINDOW = 256
 """Durations that are remembered: latencies drift, and a quantile of this many is steady enough."""
 _STAFFING = 2.0
-"""Mutations beyond Little's law, in square roots of it: to run dry costs a GPU, to wait costs a child some freshness."""
+"""Mutations beyond Little's law, in square roots of it: to run dry costs a GPU, to wait costs a child freshness."""
+_STOCK, _LONGEST = 2.5, 4.0
+"""Length of the queue times its drift; and its length at most, in slots."""
+_FOLLOWED = 4
 _LEAST_S = 1e-3
 """No evaluation is taken for shorter."""
 _NEGLIGIBLE = 0.02
@@ -27,6 +30,7 @@ _ROUND_TRIP_S = 0.05
 """What may pass between the end of one task and the driver's submission of the next."""
 _LEAST_YIELD = 0.05
 _QUANTILE = 0.95
+_END = 0.125
 _ENOUGH = 20
 """Durations that must be known before any of them says that a task takes too long."""
 _NOT_EVALUATED = frozenset({Stage.MUTATE, Stage.DEDUPE})
@@ -66,6 +70,8 @@ class Load:
     remeasuring: int
     overlaps: bool = True
     """Whether mutations run beside evaluations."""
+    left: int | None = None
+    """Children that the budget still allows to propose; None: no limit."""
 
     @property
     def uncovered(self) -> int:
@@ -105,11 +111,9 @@ class Latency:
         insort(self._sorted, duration_s)
         self._sum_s += duration_s
 
-    def mean_s(self, expected_s: float = 0.0) -> float:
-        """Mean; `expected_s` counts as a few observations if it is not 0. 0 where nothing is known."""
-        weight = 4 if expected_s else 0
-        count = weight + len(self._latest)
-        return max(0.0, (weight * expected_s + self._sum_s) / count) if count else 0.0
+    def mean_s(self) -> float:
+        """Mean; 0 where nothing is known."""
+        return max(0.0, self._sum_s / len(self._latest)) if self._latest else 0.0
 
     def quantile_s(self, share: float) -> float:
         """The duration that `share` of them do not exceed.
@@ -126,6 +130,7 @@ class Flow:
     def __init__(self, rules: FlowRules) -> None:
         self._rules = rules
         self.mutation, self.evaluation = Latency(), Latency()
+        self._mutations = 0
         self._worth: deque[bool] = deque(maxlen=_WINDOW)
         """Of the latest mutations, whether each led to an evaluation."""
 
@@ -134,6 +139,7 @@ class Flow:
         match event:
             case MutationDone() if event.number:
                 self.mutation.add(event.elapsed_s)
+                self._mutations += 1
                 self._worth.append(True)
             case Ended() if _was_evaluated(event.evaluation):
                 self._evaluated(event.elapsed_s)
@@ -150,12 +156,29 @@ class Flow:
         """How many children to propose now."""
         marks = self.marks(load)
         waiting = -load.uncovered
-        if waiting >= marks.high:
+        if waiting >= marks.high and not self._is_end(load):
             return 0
         wanted = max(load.uncovered, marks.most if waiting < marks.low else marks.usual)
         if self._rules.mutations is not None:
             wanted = min(wanted, self._rules.mutations)
         return max(0, wanted - load.mutating)
+
+    def _is_end(self, load: Load) -> bool:
+        """Whether a slow mutation that begins now may end after all other work: then the last ones begin at once.
+
+        At most the last eighth of a run, because they are proposed with older knowledge.
+        """
+        if (
+            load.left is None
+            or self._rules.queue_high is not None
+            or not load.overlaps
+            or len(self.mutation) < _ENOUGH
+            or not self._evaluation_s
+        ):
+            return False
+        longest_s = self.mutation.quantile_s(1.0)
+        covered = load.slots * longest_s / self._evaluation_s
+        return longest_s > self._evaluation_s and load.left <= min(covered, _END * self._mutations)
 
     def marks(self, load: Load) -> Marks:
         """Marks for this load; all 0 where a lead is not worth its staleness."""
@@ -164,22 +187,42 @@ class Flow:
         spread = math.sqrt(arriving) if lead else 0.0
         usual = math.ceil(arriving + _STAFFING * spread) if lead else 0
         low = math.ceil(spread) if self._rules.queue_low is None else self._rules.queue_low
-        high = max(low, math.ceil(spread) + int(spread)) if self._rules.queue_high is None else self._rules.queue_high
+        high = self._high(load, arriving, usual) if lead else 0
+        high = max(low, high) if self._rules.queue_high is None else self._rules.queue_high
         return Marks(usual=usual, most=usual + int(spread), low=min(low, high), high=high)
 
-    def _in_mutation(self, load: Load) -> float:
-        """Little's law: children in mutation = rate at which the slots take them x time in mutation.
+    def _high(self, load: Load, arriving: float, usual: int) -> int:
+        """How many may wait: the less mutations can catch up after a drought, the more must be laid in for one.
 
-        Those still in mutation count as well: before the first one ends, and where they have become slower, their
-        age is all that is known.
+        A queue with drift, reflected at its ends, is empty with a chance that falls exponentially in drift times
+        length; where mutations cannot catch up at all, nothing is gained by holding them back.
         """
+        spread, at_once = math.sqrt(arriving), min(usual, self._rules.mutations or usual)
+        drift = at_once / arriving - 1
+        longest = math.ceil(_LONGEST * load.slots)
+        wanted = min(longest, math.ceil(_STOCK / drift)) if drift > 0 else longest
+        return max(math.ceil(spread) + int(spread), wanted)
+
+    def _in_mutation(self, load: Load) -> float:
+        """Little's law: children in mutation = rate at which the slots take them x time in mutation."""
         evaluation_s = self._evaluation_s
         if not evaluation_s:
             return 0.0
-        age_s = load.mutating_s / load.mutating if load.mutating else 0.0
-        mutation_s = max(self.mutation.mean_s(self._rules.expected_mutation_s), age_s) + _ROUND_TRIP_S
+        mutation_s = self._mutation_s(load) + _ROUND_TRIP_S
         worth = max(_LEAST_YIELD, (sum(self._worth) + 4) / (len(self._worth) + 4))
         return load.slots * mutation_s / (evaluation_s * worth)
+
+    def _mutation_s(self, load: Load) -> float:
+        """Mean of a mutation, and not below the mean age of those in flight: of those, the short ones end first.
+
+        A few stragglers that are left over count for no more than among as many as there would usually be. What the
+        user expects stands until each mutation in flight has been followed by some others.
+        """
+        mean_s = self.mutation.mean_s()
+        usual = load.slots * mean_s / self._evaluation_s if self._evaluation_s else 0.0
+        age_s = load.mutating_s / max(load.mutating, usual, 1.0)
+        known = self._mutations >= max(_ENOUGH, _FOLLOWED * load.mutating)
+        return max(mean_s, age_s, 0.0 if known else self._rules.expected_mutation_s)
 
     @property
     def _evaluation_s(self) -> float:
@@ -203,7 +246,7 @@ class Flow:
 
     def remeasurements_for(self, load: Load) -> int:
         """How many slots may measure the front once more: those that no child wants before that would be over."""
-        evaluation_s, mutation_s = self._evaluation_s, self.mutation.mean_s(self._rules.expected_mutation_s)
+        evaluation_s, mutation_s = self._evaluation_s, self._mutation_s(load)
         soon = load.mutating * (min(1.0, evaluation_s / mutation_s) if mutation_s else 1.0)
         return max(0, load.uncovered - load.remeasuring - math.ceil(soon - 0.5))
 

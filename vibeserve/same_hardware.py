@@ -75,7 +75,7 @@ def choose(pool: Sequence[Surveyed], before: Fingerprint | None, rule: MixedHard
         kind = frozenset(machine.fingerprint.items())
         kinds[kind] += machine.slots
     # The kind with the most slots; of equals the one that is met first.
-    most = before if before is not None else dict(max(kinds, key=lambda kind: kinds[kind]))
+    most = before if before is not None else dict(kinds.most_common(1)[0][0])
     strangers = [machine for machine in pool if not _is_same(most, machine.fingerprint)]
     if rule == "accept":
         pooled = f"warning: measurements on different hardware are pooled: {_said(strangers, most)}"

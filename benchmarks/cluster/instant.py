@@ -1,6 +1,6 @@
 """What the benchmarks of overhead run: a mutator and an evaluator that take no time, on candidates of realistic size.
 
-Everything else is real: workshop, repository, ledger, archive, driver, Ray. A child rewrites 3 to 8 of 24 files, about
+Everything else is real: workshop, repository, ledger, archive, driver, Ray. A child rewrites 3 to 8 of its files, about
 a tenth of their lines; its parent is the later of two earlier candidates, so that lineages are some twenty commits deep
 at 10,000 candidates.
 """
@@ -33,7 +33,8 @@ from vibeserve.mutators import Mutation
 from vibeserve.rules import Root, Rules
 from vibeserve.workshop import Kit, pack
 
-_FILES, _LINES = 24, 60
+FILES = 24
+_LINES = 60
 _CHANGED = (3, 8)
 OBJECTIVES = (
     Objective(name="output_throughput", direction=Direction.MAX),
@@ -41,14 +42,14 @@ OBJECTIVES = (
 )
 
 
-def seed_files() -> dict[str, bytes]:
-    """24 modules of 60 lines in four folders, two of them with a component file."""
+def seed_files(count: int) -> dict[str, bytes]:
+    """Modules of 60 lines in up to four folders, and a component file."""
     rng = np.random.default_rng(0)
     files = {}
-    for number in range(_FILES):
+    for number in range(count):
         lines = "".join(_line(rng) for _ in range(_LINES))
         files[f"part{number % 4}/module{number}.py"] = lines.encode("ascii")
-    return files | {"server.toml": b'[component]\nname = "server"\ncapabilities = []\n'}
+    return files | {"server.toml": b'[component]\nname = "server"\ninterface = 1\nimplementation = "seed"\n'}
 
 
 def _line(rng: np.random.Generator) -> str:
@@ -64,7 +65,7 @@ class Scribbler:
         del brief
         rng = np.random.default_rng(proposal.number)
         paths = sorted(tree.rglob("*.py"))
-        count = int(rng.integers(_CHANGED[0], _CHANGED[1] + 1))
+        count = min(len(paths), int(rng.integers(_CHANGED[0], _CHANGED[1] + 1)))
         chosen = [paths[int(i)] for i in sorted(rng.choice(len(paths), count, replace=False))]
         for path in chosen:
             lines = path.read_text(encoding="ascii").splitlines(keepends=True)
@@ -118,13 +119,13 @@ class Site:
     kit: Kit
 
     @classmethod
-    def make(cls, folder: Path, cpus: int) -> Site:
-        """A new run in an empty folder."""
+    def make(cls, folder: Path, cpus: int, files: int = FILES) -> Site:
+        """A new run in an empty folder, of candidates of so many modules."""
         target = folder / "target"
         target.mkdir(parents=True)
         (target / "OBJECTIVE.md").write_text("nothing\n", encoding="ascii")
         repository = Repository.create(folder / "population.git")
-        commit = repository.commit_tree(seed_files(), parents=(), message="seed", number=0)
+        commit = repository.commit_tree(seed_files(files), parents=(), message="seed", number=0)
         repository.set_ref(candidate_id(0), commit.sha)
         kit = Kit(
             run=f"instant-{secrets.token_hex(4)}",

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cluster.instant import Scribbler, Site, spread
+from benchmarks.cluster.instant import FILES, Scribbler, Site, spread
 from population.candidate import Operator, Proposal, candidate_id
 from population.events import Faulted
 
@@ -92,15 +92,15 @@ def _nothing(value: int) -> int:
     return value
 
 
-def measured(children: int, folder: Path, profile: Path | None) -> Found:
-    """One run of so many children, on a Ray of its own."""
+def measured(children: int, files: int, folder: Path, profile: Path | None) -> Found:
+    """One run of so many children of so many files, on a Ray of its own."""
     from vibeserve.cluster.connection import connect
     from vibeserve.cluster.placement import Placement
     from vibeserve.cluster.ray_executor import RayExecutor
     from vibeserve.cluster.selectors import Demand
 
     connect(None)
-    site, clock = Site.make(folder, cpus=1), Clock()
+    site, clock = Site.make(folder, cpus=1, files=files), Clock()
     before = bare_rate()
     executor = _KeepsRay(RayExecutor(site.kit, Placement(Demand(cpus=1))))
     watch = cProfile.Profile() if profile is not None else None
@@ -197,12 +197,16 @@ def _event() -> Faulted:
     return Faulted(key=candidate_id(1), reason="x" * 200, attempt=1)
 
 
-_HEAD = "| children | children/s | Ray's bare chain /s | ratio | driver CPU ms per child | first tenth | last tenth |"
+_HEAD = (
+    "| children | files of each | children/s | Ray's bare chain /s | ratio | driver CPU ms per child | first tenth "
+    "| last tenth |"
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--children", type=int, nargs="+", default=[200, 1000])
+    parser.add_argument("--files", type=int, nargs="+", default=[2, FILES], help="modules of a candidate")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--parts", action="store_true", help="repository and ledger alone, without Ray")
     parser.add_argument("--profile", type=Path, help="write where the driver's time goes here, of the last run")
@@ -223,12 +227,14 @@ def main() -> None:
         else:
             text += [_HEAD, "|---" * _HEAD.count(" | ") + "|---|"]
         print("\n".join(text), flush=True)
-        for children in () if options.parts else options.children:
+        cases = [(children, files) for files in options.files for children in options.children]
+        for children, files in () if options.parts else cases:
             runs = [
-                measured(children, Path(folder) / f"{children}-{repeat}", options.profile)
+                measured(children, files, Path(folder) / f"{children}-{files}-{repeat}", options.profile)
                 for repeat in range(options.repeats)
             ]
-            cells = [f"{children:,}", spread([r.per_s for r in runs], 0), spread([r.bare_per_s for r in runs], 0)]
+            cells = [f"{children:,}", str(files)]
+            cells += [spread([r.per_s for r in runs], 0), spread([r.bare_per_s for r in runs], 0)]
             cells += [spread([r.per_s / r.bare_per_s for r in runs], 2), spread([r.driver_ms for r in runs], 1)]
             cells += [spread([r.first_ms for r in runs], 1), spread([r.last_ms for r in runs], 1)]
             text.append(f"| {' | '.join(cells)} |")

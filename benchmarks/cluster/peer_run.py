@@ -44,8 +44,8 @@ OBJECTIVES = (
 _EDIT = re.compile(r"<<<<<<< SEARCH\n(.*?)\n=======\n(.*?)\n>>>>>>> REPLACE", re.S)
 _PROGRAM = "program.py"
 _LLM_TIMEOUT_S = 120.0
-_EXPECTED_LLM_S = 1.0
-"""What a user knows of his LLM before the first answer; the median of the workload's."""
+_EXPECTED_LLM_S = 1.4
+"""What a user knows of his LLM before the first answer: the mean of the workload's."""
 
 
 @dataclass(frozen=True)

@@ -338,6 +338,15 @@ def test_several_processes_share_one_cache(tmp_path: Path) -> None:
     subprocess.run(fsck, capture_output=True, check=True)
 
 
+def test_an_index_without_its_pack_hides_nothing(repository: Repository, seed: Commit, tmp_path: Path) -> None:
+    """What a power cut may leave of a pack whose contents are in another one."""
+    folder = tmp_path / "population.git" / "objects" / "pack"
+    (index,) = folder.glob("*.idx")
+    shutil.copy(index, folder / f"pack-{'0' * 40}.idx")
+    shutil.copy(index, folder / f"pack-{'f' * 40}.idx")
+    assert Repository.open(tmp_path / "population.git").read_files(seed.sha, "*.py") == {"server.py": "print(1)\n"}
+
+
 def test_a_pack_that_vanishes_under_a_reader_is_found_in_another(tmp_path: Path) -> None:
     hub = Repository.create(tmp_path / "hub.git", durable=False)
     seed = hub.commit_tree(FILES, parents=(), message="seed", number=0)

@@ -1,4 +1,4 @@
-"""The benchmark of search quality measures what it says: shares of the true front, slots kept full, noise-free values."""
+"""The benchmark of search quality measures what it says: shares of the true front, full slots, noise-free values."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from benchmarks.cluster.quality.contestants import (
     OURS,
     RANDOM,
     STEADY,
-    GenerationalNsga2,
-    Uniform,
 )
 from benchmarks.cluster.quality.measure import GRID, Job, measure, reported, world_of
 from benchmarks.cluster.quality.plots import write_page
 from benchmarks.cluster.quality.problems import Cube, problem
 from benchmarks.cluster.quality.steady import run
 from benchmarks.cluster.quality.tables import tables
+from benchmarks.cluster.quality.vectors import GenerationalNsga2, Uniform
 from population.archive import Archive
 from population.candidate import Proposal
 from search.indicators import hypervolume
@@ -75,7 +74,15 @@ def test_the_true_front_has_the_whole_volume(name: str) -> None:
     space = problem(name)
     front = np.asarray(space.pymoo.pareto_front())
     share = hypervolume((front - space.ideal_M) / (space.nadir_M - space.ideal_M), space.reference_M) / space.volume
-    assert 0.9 < share <= 1.0
+    # 100 to 136 points leave gaps.
+    assert 0.85 < share <= 1.0
+
+
+@pytest.mark.parametrize("name", ["dtlz2", "wfg4", "wfg9"])
+def test_the_fronts_whose_volume_is_a_formula_are_the_sphere(name: str) -> None:
+    space = problem(name)
+    front = np.asarray(space.pymoo.pareto_front()) / space.nadir_M
+    assert np.linalg.norm(front, axis=1) == pytest.approx(np.ones(len(front)), abs=0.01)
 
 
 def test_a_point_costs_what_the_problem_says_and_is_measured_with_noise() -> None:
@@ -145,7 +152,7 @@ def test_openevolve_s_database_chooses_the_parent(space: str) -> None:
 
 
 def test_what_is_recorded_is_read_again_and_told(tmp_path: Path) -> None:
-    wanted = list(jobs(2, ["zdt1", GRID], [OURS, RANDOM], [10]))
+    wanted = list(jobs(range(2), ["zdt1", GRID], [OURS, RANDOM], [10]))
     assert [job.seed for job in wanted] == [0] * 4 + [1] * 4
     results = [measure(replace(job, children=12), None) for job in wanted]
     (tmp_path / "runs-0.jsonl").write_text("".join(json.dumps(r.plain()) + "\n" for r in results))

@@ -7,9 +7,9 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ray._private.internal_api import free
 
 from population.evaluation import Scored
 from population.events import Faulted
@@ -57,6 +57,20 @@ def two_nodes(cache: None) -> Iterator[str]:
         nodes.shutdown()
 
 
+def orphan(data: bytes) -> object:
+    """A reference to an object that is gone, because the process that owned it is."""
+    import ray
+
+    class Owner:
+        def put(self) -> list[object]:
+            return [ray.put(data)]
+
+    owner: Any = ray.remote(num_cpus=0)(Owner).remote()
+    (ref,) = ray.get(owner.put.remote())
+    ray.kill(owner)
+    return ref
+
+
 class TestRay(ExecutorContract):
     @pytest.fixture
     def make(self, two_nodes: str) -> Make:
@@ -90,7 +104,7 @@ class TestRay(ExecutorContract):
         executor = make(kit)
         assert isinstance(executor, ray_executor.RayExecutor)
         try:
-            free(list(executor._parcels.parcel((delta,)).deltas))
+            executor._parcels._refs[unseen] = orphan(delta.data)
             task = measure("c000009", kit, commit=unseen, chain=(delta,))
             executor.submit(task)
             fault = drain(executor, 1)[0].outcome

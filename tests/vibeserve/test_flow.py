@@ -132,6 +132,13 @@ def test_before_the_first_mutation_has_ended_its_age_is_what_is_known() -> None:
     assert expected.mutations_for(load(4)) >= 12
 
 
+def test_one_straggler_is_no_outage_but_all_being_late_is() -> None:
+    flow = flow_of([60.0] * 100, [60.0] * 100)
+    usual = flow.marks(load(16)).usual
+    assert flow.marks(load(16, mutating=1, mutating_s=600.0)).usual == usual
+    assert flow.marks(load(16, mutating=16, mutating_s=16 * 600.0)).usual > 4 * usual
+
+
 def test_an_executor_that_does_one_thing_at_a_time_gets_one_thing_at_a_time() -> None:
     flow = flow_of([120.0] * 100, [60.0] * 100)
     one = replace(load(1), overlaps=False)
@@ -157,6 +164,18 @@ def test_a_deadline_needs_evidence_and_has_a_floor() -> None:
     assert flow.deadline_s(flow.mutation) == 900.0
     never = flow_of([1.0] * 100, [1.0] * 100, FlowRules(deadline_factor=None))
     assert never.deadline_s(never.evaluation) is None
+
+
+def test_the_last_children_begin_early_enough_for_the_slowest_mutation() -> None:
+    """One mutation took 600 s, in which 8 slots evaluate 80 children; of a shorter run it is only the last eighth."""
+    full = load(8, evaluating=8, ready=40)
+    for before, last in ((1000, 80), (320, 40)):
+        flow = flow_of([600.0] + [60.0] * (before - 1), [60.0] * 20)
+        flow.mutation.add(600.0)
+        assert flow.mutations_for(replace(full, left=last + 1)) == 0
+        assert flow.mutations_for(replace(full, left=last)) > 0
+    quick = flow_of([1.0] * 1000, [60.0] * 20)
+    assert quick.mutations_for(replace(full, left=1)) == 0
 
 
 def test_the_seed_is_not_mutated_and_what_was_given_up_was_not_measured() -> None:

@@ -9,3 +9,5 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
+# A worker beyond the number of CPUs, as those that wait for an LLM are, would be ended after one second without work.
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")

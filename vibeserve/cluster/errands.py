@@ -33,10 +33,11 @@ class Reply:
 
 
 class Board:
-    """Actor: which stage each evaluation is in; display only, so losing it costs nothing."""
+    """Actor: which stage each evaluation is in, and on which node; losing it costs a display, and some patience."""
 
     def __init__(self) -> None:
         self._stages: OrderedDict[str, tuple[Stage, float]] = OrderedDict()
+        self._places: dict[str, tuple[str, str]] = {}
         self._warm: set[int] = set()
 
     def warmed(self, process: int) -> int:
@@ -44,11 +45,17 @@ class Board:
         self._warm.add(process)
         return len(self._warm)
 
-    def enter(self, key: str, stage: Stage) -> None:
-        self._stages[key] = (stage, time.monotonic())
+    def enter(self, key: str, stage: Stage, place: tuple[str, str]) -> None:
+        """`place`: Ray's ids of the node and of the task, which is another one when the key is submitted again."""
+        self._stages[key], self._places[key] = (stage, time.monotonic()), place
         self._stages.move_to_end(key)
         if len(self._stages) > _SHOWN:
-            self._stages.popitem(last=False)
+            oldest, _ = self._stages.popitem(last=False)
+            del self._places[oldest]
+
+    def on(self, nodes: frozenset[str]) -> tuple[str, ...]:
+        """Ids of the tasks that were last heard of on these nodes."""
+        return tuple(task for node, task in self._places.values() if node in nodes)
 
     def stages(self) -> dict[str, tuple[Stage, float]]:
         now = time.monotonic()
@@ -80,12 +87,14 @@ def mutate(task: MutateTask, parcel: Parcel) -> Reply:
 
 def evaluate(task: MeasureTask, parcel: Parcel, board: Any) -> Reply:
     """A measurement, on this worker and under its resources."""
+    place = (_node(), str(ray.get_runtime_context().get_task_id()))
+    board.enter.remote(task.key, Stage.STATIC, place)
     try:
         shop = _shop(parcel)
         chain = _fetch(shop, parcel)
     except _LOST as error:
         return _lost(task.key, parcel, error)
-    return _reply(shop.measure(replace(task, chain=chain), lambda stage: board.enter.remote(task.key, stage)))
+    return _reply(shop.measure(replace(task, chain=chain), lambda stage: board.enter.remote(task.key, stage, place)))
 
 
 _LOST = (ray_errors.ObjectLostError, ray_errors.GetTimeoutError)

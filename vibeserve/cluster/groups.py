@@ -16,6 +16,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from vibeserve.cluster.nodes import selector_of
 from vibeserve.cluster.selectors import Demand
 
+_READY_S = 5
+"""A group takes 0.1 s where its GPUs are free, and others may hold them for as long as they like."""
+
 
 @dataclass(slots=True, kw_only=True)
 class _Group:
@@ -77,6 +80,8 @@ class Groups:
         handle = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[selector])
         group = _Group(handle=handle, made_for=nodes)
         self._groups.append(group)
+        # What is given to a group that is not there yet would wait for ever if the node left meanwhile.
+        handle.wait(_READY_S)
         return group
 
     def _remove(self, group: _Group) -> None:

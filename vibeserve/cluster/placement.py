@@ -43,6 +43,7 @@ class Placement:
         self._sharing = Sharing() if self._terms.driver else None
         self._stratum = self._begin()
         self._nodes: list[Node] = []
+        self._alive: frozenset[str] = frozenset()
         self._usable: frozenset[str] = frozenset()
         self._slots, self._looked_at = 0, float("-inf")
         self._look()
@@ -71,6 +72,11 @@ class Placement:
         if time.monotonic() - self._looked_at > _LOOK_EVERY_S:
             self._look()
         return self._slots
+
+    def alive(self) -> frozenset[str]:
+        """Ids of the nodes in the cluster, as of a second ago at most."""
+        self.slots()
+        return self._alive
 
     def options(self, key: str) -> dict[str, Any]:
         """Ray's options for the evaluation `key`, which holds its place until `release`."""
@@ -141,7 +147,9 @@ class Placement:
     def _look(self) -> None:
         """Ask Ray what there is now; a node that is new is asked for its hardware, and used once it has answered."""
         self._looked_at = time.monotonic()
-        self._nodes = [node for node in roster() if not node.draining]
+        nodes = roster()
+        self._alive = frozenset(node.id for node in nodes)
+        self._nodes = [node for node in nodes if not node.draining]
         fitting = [node for node in self._nodes if fits(node, self._demand)]
         if not self._terms.alone:
             self._admit(fitting)

@@ -28,6 +28,8 @@ from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, Mutate
 from vibeserve.workshop import Kit
 
 _BOARD_TIMEOUT_S = 0.5
+_HOLD_S = 1.0
+"""So soon the placement knows which nodes have left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class _Flight:
     """One submission: a key that is submitted again is another flight."""
 
     key: str
+    task: Task
     ref: Any
     since_s: float
     mutation: bool
@@ -56,6 +59,8 @@ class RayExecutor:
         self._flights: dict[str, _Flight] = {}
         self._held: deque[MeasureTask] = deque()
         """Submitted, but not given to Ray: it would not line them up."""
+        self._hold_until_s = float("-inf")
+        self._known, self._gone = placement.alive(), frozenset[str]()
         self._ended: SimpleQueue[tuple[str, Any, Future[Reply]]] = SimpleQueue()
 
     @property
@@ -75,30 +80,33 @@ class RayExecutor:
     def submit(self, task: Task) -> None:
         if isinstance(task, MutateTask):
             ref = self._mutate.remote(replace(task, chain=()), self._parcels.parcel(task.chain))
-            self._fly(task.key, ref, mutation=True)
+            self._fly(task, ref, mutation=True)
         else:
             self._held.append(task)
             self._release_held()
 
     def _release_held(self) -> None:
+        if time.monotonic() < self._hold_until_s:
+            return
         while self._held and (self._placement.queues or self._measuring < self._placement.slots()):
             task = self._held.popleft()
             evaluate = self._evaluate.options(**self._placement.options(task.key))
             ref = evaluate.remote(replace(task, chain=()), self._parcels.parcel(task.chain), self._board)
-            self._fly(task.key, ref, mutation=False)
+            self._fly(task, ref, mutation=False)
 
     @property
     def _measuring(self) -> int:
         return sum(not flight.mutation for flight in self._flights.values())
 
-    def _fly(self, key: str, ref: Any, mutation: bool) -> None:
-        self._flights[key] = _Flight(key, ref, time.monotonic(), mutation)
+    def _fly(self, task: Task, ref: Any, mutation: bool) -> None:
+        key = task.key
+        self._flights[key] = _Flight(key, task, ref, time.monotonic(), mutation)
         future: Future[Reply] = ref.future()
         future.add_done_callback(lambda done: self._ended.put((key, ref, done)))
 
     def wait(self, timeout_s: float) -> Sequence[Completion]:
         self._release_held()
-        completions: list[Completion] = []
+        completions = self._left_behind()
         deadline_s = time.monotonic() + timeout_s
         while True:
             left_s = 0.0 if completions else max(0.0, deadline_s - time.monotonic())
@@ -110,17 +118,42 @@ class RayExecutor:
             if flight is None or flight.ref is not ref:
                 continue  # cancelled since
             self._land(flight)
-            completions.append(Completion(key=key, outcome=self._outcome(flight, done)))
+            outcome = self._outcome(flight, done)
+            if outcome is not None:
+                completions.append(Completion(key=key, outcome=outcome))
+
+    def _left_behind(self) -> list[Completion]:
+        """Evaluations on nodes that have left: Ray waits for them as long as a connection to the worker stands."""
+        alive = self._placement.alive()
+        self._gone, self._known = (self._gone | self._known) - alive, alive
+        if not self._gone:
+            return []
+        try:
+            tasks = frozenset(ray.get(self._board.on.remote(self._gone), timeout=_BOARD_TIMEOUT_S))
+        except ray_errors.RayError:
+            return []  # asked again at the next wait
+        self._gone = frozenset()
+        lost = [key for key, flight in self._flights.items() if flight.ref.task_id().hex() in tasks]
+        for key in lost:
+            self.cancel(key)
+        return [Completion(key=key, outcome=Fault(reason=f"{key}: its node has left the cluster")) for key in lost]
 
     def _land(self, flight: _Flight) -> None:
         del self._flights[flight.key]
         if not flight.mutation:
             self._placement.release(flight.key)
 
-    def _outcome(self, flight: _Flight, done: Future[Reply]) -> Outcome:
+    def _outcome(self, flight: _Flight, done: Future[Reply]) -> Outcome | None:
+        """None: it has not ended, because it could not begin."""
         key = flight.key
         try:
             reply = done.result()
+        except ray_errors.TaskUnschedulableError as error:  # its nodes have left the cluster since it was submitted
+            if not isinstance(flight.task, MeasureTask):
+                return Fault(reason=f"{key}: {error}")
+            self._held.appendleft(flight.task)
+            self._hold_until_s = time.monotonic() + _HOLD_S
+            return None
         except ray_errors.RayTaskError as error:  # the task function catches its own; this is Ray failing inside it
             return Fault(reason=f"{key}: {error.cause!r}")
         except ray_errors.RayError as error:  # worker, node or object lost, or out of memory

@@ -116,14 +116,17 @@ def _meant(nodes: Sequence[Node], label: str, selector: str) -> str:
     values = sorted({node.labels[label] for node in nodes if label in node.labels})
     if not values:
         known = sorted({name for node in nodes for name in node.labels})
-        near = difflib.get_close_matches(label, known, 1, 0.8)
-        return f"no node has a label {label}; did you mean {near[0]}?" if near else ""
+        keys = difflib.get_close_matches(label, known, 1, 0.8)
+        return f"no node has a label {label}; did you mean {keys[0]}?" if keys else ""
     listed = _LIST.match(selector)
     asked = [part.strip() for part in listed[2].split(",")] if listed else [selector]
-    near = [value for value in values for word in asked if _alike(word, value)]
-    return f"did you mean {label}={near[0]}?" if near and near[0] not in asked else ""
+    near = max(values, key=lambda value: max(_likeness(word, value) for word in asked))
+    likely = near not in asked and max(_likeness(word, near) for word in asked) >= _NEAR
+    return f"did you mean {label}={near}?" if likely else ""
 
 
-def _alike(asked: str, value: str) -> bool:
+def _likeness(asked: str, value: str) -> float:
+    """From 0 to 1; a part of the other, as `NVIDIA H100` has it, is nearly the same."""
     one, other = asked.casefold(), value.casefold()
-    return one in other or other in one or difflib.SequenceMatcher(None, one, other).ratio() >= _NEAR
+    within = 0.9 if one in other or other in one else 0.0
+    return max(within, difflib.SequenceMatcher(None, one, other).ratio())

@@ -30,8 +30,9 @@ class Survey:
             InfrastructureError: none answered.
         """
         self._asked |= {node.id: ask(node, self._identify) for node in nodes}
-        ray.wait(list(self._asked.values()), num_returns=len(self._asked), timeout=_PATIENCE_S)
-        said = {node.id: found for node, found in self.news(nodes)}
+        asked = list(self._asked.values())
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE_S)
+        said = {node.id: found for node, found in self._take(nodes, ready)}
         if not said:
             names = ", ".join(node.name for node in nodes)
             raise InfrastructureError(
@@ -47,9 +48,13 @@ class Survey:
                 continue
             if node.id not in self._asked:
                 self._asked[node.id] = ask(node, self._identify)
-        for node in [node for node in nodes if node.id in self._asked]:
-            if not ray.wait([self._asked[node.id]], timeout=0)[0]:
-                continue
+        asked = [self._asked[node.id] for node in nodes if node.id in self._asked]
+        ready = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
+        yield from self._take(nodes, ready)
+
+    def _take(self, nodes: Collection[Node], ready: Collection[Any]) -> Iterator[tuple[Node, Fingerprint]]:
+        """The answers that are there."""
+        for node in [node for node in nodes if self._asked.get(node.id) in ready]:
             reference = self._asked.pop(node.id)
             try:
                 said = answer(node, reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,11 @@ class Database:
     def __init__(self, python: Path) -> None:
         # -P: the worker's folder stays off the path, so that no module here can hide one that OpenEvolve imports.
         self._process = subprocess.Popen(
-            [python, "-P", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, "-P", _WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # it draws from sets of names
         )
 
     def __enter__(self) -> Database:

@@ -53,7 +53,7 @@ def _lose_objects_when_told() -> None:
         if not owners:
             owners.append(ray.remote(num_cpus=0)(_Owner).remote())
             threading.Thread(target=end, daemon=True).start()
-        return put(value, _owner=owners[-1]) if owners[-1] is not None else put(value)
+        return put(value) if owners[-1] is None else ray.get(owners[-1].own.remote(value))[0]
 
     def end() -> None:
         while not here().now("lose-objects"):
@@ -63,11 +63,17 @@ def _lose_objects_when_told() -> None:
         ray.kill(lost)
         here().clear("lose-objects")
 
-    ray.put = owned
+    ray.put = owned  # type: ignore[assignment]
 
 
 class _Owner:
     """An actor that owns objects and does nothing else."""
+
+    def own(self, value: object) -> list[object]:
+        """Puts the value, and gives the reference away: in a list, because Ray would resolve a bare one."""
+        import ray
+
+        return [ray.put(value)]
 
 
 if __name__ == "__main__":

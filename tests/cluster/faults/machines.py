@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.faults.ground import GROUND_VARIABLE, NODE_VARIABLE
+from tests.cluster.faults.ground import GROUND_VARIABLE, NODE_VARIABLE, born
 
 _DETECTION = {
     # A stopped raylet is given up after about five seconds, one that is merely slow on a busy machine is not.
@@ -72,9 +72,14 @@ class Machines:
         """The node answers again."""
         os.kill(self.raylet(name), signal.SIGCONT)
 
-    def forget(self, name: str) -> None:
-        """Take a node off the cluster that has ended by itself."""
-        self.kill(name)
+    def restore(self, names: tuple[str, ...] = ("a", "b")) -> None:
+        """Exactly these nodes, whatever a test has left."""
+        for name in tuple(self._nodes):
+            if name not in names or born(self.raylet(name)) is None:
+                self.kill(name)
+        for name in names:
+            if name not in self._nodes:
+                self.add(name)
 
     def close(self) -> None:
         self._cluster.shutdown()

@@ -65,14 +65,12 @@ class World:
     def driver(self, address: str) -> Iterator[subprocess.Popen[str]]:
         """A driver that begins the run or goes on with it; killed if the test leaves it running."""
         self.folder.mkdir(exist_ok=True)
-        words = [sys.executable, "-m", "tests.cluster.faults.world", str(self.folder), address, str(self.delay_s)]
-        words += [
-            str(self.target),
-            "lossy" if self.lossy else "safe",
-            f"budget.children={self.children}",
-            *self.options,
-        ]
-        environment = {**os.environ, "GROUND": str(self.ground.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
+        words = [sys.executable, "-m", "tests.cluster.faults.driver", str(self.folder), address, str(self.delay_s)]
+        words += [str(self.target), "lossy" if self.lossy else "safe"]
+        words += [f"budget.children={self.children}", *self.options]
+        # Nodes on one machine would unpack a shipped checkout over each other's; they have this one on their path.
+        environment = {**os.environ, "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}", "GROUND": str(self.ground.folder)}
+        environment["XDG_CACHE_HOME"] = str(self.folder / "cache")
         with (self.folder / "driver.log").open("a") as log:
             process = subprocess.Popen(words, stdout=log, stderr=log, env=environment, text=True)
         try:
@@ -96,7 +94,8 @@ class World:
 
     def faulted(self) -> list[str]:
         """The keys of the tasks under which a machine failed, as often as it did."""
-        return [e.key for e in read_events(self.run_dir / "ledger") if isinstance(e, Faulted)]
+        ledgers = (self.folder / "runs").glob("*/ledger")
+        return [e.key for ledger in ledgers for e in read_events(ledger) if isinstance(e, Faulted)]
 
     def unrecorded(self) -> tuple[str, ...]:
         """The keys of the evaluations whose result is not on record: they died with the driver that waited for it."""
