@@ -21,7 +21,8 @@ from evaluators.strict_json import Malformed, parse_object
 from evaluators.target import Target
 from evaluators.target_schema import InspectionTable
 from population.evaluation import Rejected, Stage
-from population.trees import Entry, TreeRefused, read_folder
+from population.git_objects import Entry
+from population.trees import TreeRefused, read_folder
 
 _SMOKE_PROMPT, _SMOKE_TOKENS = 8, 4
 _SMOKE_TIMEOUT_S = 30.0

@@ -72,6 +72,10 @@ class Archive:
         """Child number → child, in the order in which they ended."""
         return MappingProxyType(self._children)
 
+    def latest(self, count: int) -> list[Child]:
+        """The last `count` children, in the order in which they ended."""
+        return list(islice(reversed(self._children.values()), count))[::-1]
+
     @property
     def candidates(self) -> Mapping[str, Candidate]:
         """Id → child that became a commit, scored or not, in the order in which they ended."""

@@ -172,11 +172,12 @@ class Kernel:
             mine = self._rows.points[some]
             hides = earlier & _hides(_rows_by_columns(mine), self._seen)
             keeps = hides | (earlier & ~_better(_rows_by_columns(mine), self._seen).any(axis=-1))
-            hidden = hides.any(axis=1)
+            hidden: BoolArray = np.asarray(hides.any(axis=1), dtype=np.bool_)
             keeper: IntArray = np.where(hidden, hides.argmax(axis=1), keeps.argmax(axis=1))
-            for i in np.flatnonzero(keeps.any(axis=1)).tolist():
+            kept: BoolArray = np.asarray(keeps.any(axis=1), dtype=np.bool_)
+            for i in np.flatnonzero(kept).tolist():
                 self._attach(int(some[i]), self._members[keeper[i]], bool(hidden[i]))
-            left.append(some[~keeps.any(axis=1)])
+            left.append(some[~kept])
         return np.concatenate(left) if left else rows
 
     def _attach_to(self, row: int, others: IntArray) -> IntArray:

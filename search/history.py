@@ -11,7 +11,6 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -130,7 +129,7 @@ class History:
         """Everything that happened in the archive since the last time."""
         self._genomes = archive.candidates
         fresh = len(archive.children) - len(self.numbers)
-        for child in reversed(list(islice(reversed(archive.children.values()), fresh))):
+        for child in archive.latest(fresh):
             self._extend(child)
         changed = dict.fromkeys(archive.changes[self._changes :])
         self._changes = len(archive.changes)

@@ -8,7 +8,7 @@ which files two lineages both changed, so that a three-way merge of them would c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from population.candidate import Operator, Proposal
@@ -35,6 +35,11 @@ class Descent:
     """The rules by which pedigrees descend, for the recipes of one run."""
 
     recipes: Mapping[str, Recipe]
+    _components: Mapping[str, frozenset[str]] = field(init=False, repr=False, compare=False)
+    """Recipe → components whose files it writes; asked for many times per proposal."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_components", {name: _written(recipe) for name, recipe in self.recipes.items()})
 
     def child(self, proposal: Proposal, parents: Mapping[str, Pedigree]) -> Pedigree | None:
         """The pedigree of the child that `proposal` makes; None when a parent is unknown."""
@@ -70,11 +75,7 @@ class Descent:
 
     def components_of(self, name: str) -> frozenset[str]:
         """Components whose files the recipe writes."""
-        recipe = self.recipes.get(name)
-        if recipe is None:
-            return frozenset()
-        paths = [*recipe.files, *(edit.path for edit in recipe.edits)]
-        return frozenset(recipe.replaces) | {PurePosixPath(path).stem for path in paths}
+        return self._components.get(name, frozenset())
 
     def conflict(self, one: Pedigree, two: Pedigree) -> bool:
         """Whether a three-way merge would probably conflict: both sides changed a component that one side replaced.
@@ -109,6 +110,11 @@ class Descent:
         by_recipe = (self.components_of(name) for name in mine.recipes - other.recipes)
         by_knob = {knob.partition(".")[0] for knob, _ in mine.settings - other.settings}
         return frozenset().union(*by_recipe, by_knob)
+
+
+def _written(recipe: Recipe) -> frozenset[str]:
+    paths = [*recipe.files, *(edit.path for edit in recipe.edits)]
+    return frozenset(recipe.replaces) | {PurePosixPath(path).stem for path in paths}
 
 
 def _override(

@@ -61,10 +61,11 @@ def sample(land: Landscape, points: Sequence[Point], config: SurrogateConfig, rn
     base_M = costs_NM[0]
     width_NM = finite(land.points.high_NM[rows]) - finite(land.points.low_NM[rows])
     half_NM = np.clip(width_NM, 0.02, 2.0) / 3.92
+    scale_M = np.maximum(config.least_scale, _scale(land, rows))
     samples = np.empty((config.draws, len(points), costs_NM.shape[1]))
     for objective in range(costs_NM.shape[1]):
         gains = costs_NM[:, objective] - base_M[objective]
-        variance = max(config.least_scale, _scale(land, rows, objective)) ** 2
+        variance = scale_M[objective] ** 2
         noisy = variance * kernel[:count, :count] + np.diag(half_NM[:, objective] ** 2)
         cross = variance * kernel[:count, count:]
         weights = np.linalg.solve(noisy, cross)
@@ -119,16 +120,20 @@ def _apart(units_NK: FloatArray) -> FloatArray:
     return found
 
 
-def _scale(land: Landscape, rows: npt.NDArray[np.intp], objective: int) -> float:
-    """Root mean square of the log gains of children over their parents."""
-    costs_NM, changes = land.points.costs_NM, []
-    for row in rows.tolist():
-        parents = land.archive.candidates[land.names[row]].proposal.parents
-        if parents and land.archive.is_scored(parents[0]):
-            change = costs_NM[row, objective] - costs_NM[land.archive.row(parents[0]), objective]
-            if np.isfinite(change):
-                changes.append(change)
-    return float(np.sqrt(np.mean(np.square(changes)))) if changes else 1.0
+def _scale(land: Landscape, rows: npt.NDArray[np.intp]) -> FloatArray:
+    """Root mean square (M,) of the log gains of children over their parents; 1 where none is finite."""
+    archive, costs_NM = land.archive, land.points.costs_NM
+    parents = [(row, archive.candidates[land.names[row]].proposal.parents) for row in rows.tolist()]
+    pairs = [(row, archive.row(p[0])) for row, p in parents if p and archive.is_scored(p[0])]
+    if not pairs:
+        return np.ones(costs_NM.shape[1])
+    children, before = np.array(pairs).T
+    with np.errstate(invalid="ignore"):
+        gains_PM = costs_NM[children] - costs_NM[before]
+    known_PM = np.isfinite(gains_PM)
+    count_M = known_PM.sum(axis=0)
+    squares_M = np.where(known_PM, gains_PM, 0.0) ** 2
+    return np.where(count_M > 0, np.sqrt(squares_M.sum(axis=0) / np.maximum(count_M, 1)), 1.0)
 
 
 def _draw(mean: FloatArray, covariance: FloatArray, draws: int, rng: np.random.Generator) -> FloatArray:

@@ -29,6 +29,7 @@ from population.replay import State
 from population.repository import Repository
 from vibeserve.driver import Driver, Records
 from vibeserve.executor import Executor
+from vibeserve.flow import FlowRules
 from vibeserve.mutators import Mutation
 from vibeserve.rules import Root, Rules
 from vibeserve.workshop import Kit, pack
@@ -145,9 +146,7 @@ class Site:
             kit=kit,
         )
 
-    def drive(
-        self, executor: Executor, children: int, on_event: Callable[[int], None], most: int | None = None
-    ) -> None:
+    def drive(self, executor: Executor, children: int, mutations: int, on_event: Callable[[int], None]) -> None:
         """A whole run; `on_event` is told how many children have ended, at every record."""
         rules = Rules(
             seed=1,
@@ -157,6 +156,7 @@ class Site:
             racing=False,
             remeasure=False,
             final_repeats=0,
+            flow=FlowRules(mutations=mutations),
         )
         with self.records() as records:
             archive = records.state.archive

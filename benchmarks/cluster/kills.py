@@ -109,11 +109,11 @@ class Kills:
                     time.sleep(0.02)
                 if self.report.driver_kills >= kills:
                     world.finish(driver)
-                over = self._life(driver)
+                over = self._life(world, driver)
             self._after_death()
             print(f"{self.report.driver_kills} kills", file=sys.stderr, flush=True)
 
-    def _life(self, driver: subprocess.Popen[str]) -> bool:
+    def _life(self, world: World, driver: subprocess.Popen[str]) -> bool:
         """A driver's life from its first sign on; True if it came to its own end."""
         end = time.monotonic() + self._rng.uniform(0.0, _LONGEST_LIFE_S)
         if self._rng.random() < 0.5:
@@ -122,7 +122,7 @@ class Kills:
         while driver.poll() is None and time.monotonic() < end:
             time.sleep(0.005)
         if driver.poll() is not None:
-            assert driver.returncode == 0, f"a driver failed with code {driver.returncode}"
+            assert driver.returncode == 0, f"a driver failed with code {driver.returncode}:\n{world.said()[-2000:]}"
             return True
         driver.send_signal(signal.SIGKILL)
         driver.wait()

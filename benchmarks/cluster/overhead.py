@@ -30,6 +30,8 @@ from population.events import Faulted
 _CHAINS = 300
 _IN_FLIGHT = 8
 _WARM = 0.05
+_MUTATIONS = 4
+"""At once: more would only start worker processes, each of which takes a second of CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +104,12 @@ def measured(children: int, files: int, folder: Path, profile: Path | None) -> F
     connect(None)
     site, clock = Site.make(folder, cpus=1, files=files), Clock()
     before = bare_rate()
-    executor = _KeepsRay(RayExecutor(site.kit, Placement(Demand(cpus=1))))
+    executor: Any = _KeepsRay(RayExecutor(site.kit, Placement(Demand(cpus=1))))
+    executor.warm(_MUTATIONS + 2)
     watch = cProfile.Profile() if profile is not None else None
     if watch is not None:
         watch.enable()
-    site.drive(executor, children, clock)
+    site.drive(executor, children, _MUTATIONS, clock)
     if watch is not None and profile is not None:
         watch.disable()
         with profile.open("w", encoding="utf-8") as file:

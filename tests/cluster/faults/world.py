@@ -55,7 +55,8 @@ class World:
 
     @property
     def run_dir(self) -> Path:
-        (run,) = (self.folder / "runs").glob("*")
+        """The one whose ledger has begun: a driver that was killed before leaves a folder that is no run."""
+        (run,) = (r for r in (self.folder / "runs").glob("*") if any((r / "ledger").glob("*.jsonl")))
         return run
 
     def state(self) -> State:
