@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,31 @@ from population.packs import MAX_OBJECT_BYTES, Pack, Packed, make_index, make_pa
 Found = TypeVar("Found")
 _LARGE_BYTES = 16 << 20
 """A pack of this size is not copied any more: a round must not take long."""
+_RECENT_BYTES = 32 << 20
+"""Kept in memory of what was read."""
 _GONE = (errno.ENOENT, errno.ESTALE)
+
+
+class _Recent:
+    """Objects that were read lately: a name is a content, and most files of a child are those of its parent."""
+
+    def __init__(self) -> None:
+        self._objects: OrderedDict[str, GitObject] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, sha: str) -> GitObject | None:
+        found = self._objects.get(sha)
+        if found is not None:
+            self._objects.move_to_end(sha)
+        return found
+
+    def keep(self, item: GitObject) -> None:
+        if item.sha in self._objects or len(item.data) > _RECENT_BYTES // 8:
+            return
+        self._objects[item.sha] = item
+        self._bytes += len(item.data)
+        while self._bytes > _RECENT_BYTES:
+            self._bytes -= len(self._objects.popitem(last=False)[1].data)
 
 
 class ObjectStore:
@@ -39,6 +64,7 @@ class ObjectStore:
         self._kept: set[str] = set()
         """Packs with a companion (`.keep`, `.bitmap`, `.rev`, …): git's own, which stay as they are."""
         self._listed = False
+        self._recent = _Recent()
 
     @property
     def pack_folder(self) -> Path:
@@ -62,8 +88,9 @@ class ObjectStore:
         Raises:
             RepositoryError: it is damaged.
         """
-        if sha in self._new:
-            return self._new[sha][0]
+        known = self._new[sha][0] if sha in self._new else self._recent.get(sha)
+        if known is not None:
+            return known
         found = self._look(sha, Pack.read)
         if found is None:
             found = self._loose(sha)
@@ -71,6 +98,8 @@ class ObjectStore:
             found = self._ask_git(sha)
         if found is not None and found.sha != sha:
             raise RepositoryError(f"{self._folder}: object {sha} is damaged: it has the content of {found.sha}")
+        if found is not None:
+            self._recent.keep(found)
         return found
 
     def _look(self, sha: str, take: Callable[[Pack, int], Found]) -> Found | None:

@@ -245,7 +245,12 @@ class Flow:
         return max(0, min(load.remeasuring, load.ready, load.remeasuring - load.uncovered))
 
     def remeasurements_for(self, load: Load) -> int:
-        """How many slots may measure the front once more: those that no child wants before that would be over."""
+        """How many slots may measure the front once more: those that no child wants before that would be over.
+
+        Where mutations do not run beside evaluations, a child in mutation is the next in line, whatever it takes.
+        """
+        if not load.overlaps:
+            return max(0, load.uncovered - load.remeasuring - load.mutating)
         evaluation_s, mutation_s = self._evaluation_s, self._mutation_s(load)
         soon = load.mutating * (min(1.0, evaluation_s / mutation_s) if mutation_s else 1.0)
         return max(0, load.uncovered - load.remeasuring - math.ceil(soon - 0.5))

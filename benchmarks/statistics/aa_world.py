@@ -17,7 +17,7 @@ from population.objectives import ObjectiveSet, objective_samples
 from search.evolve import EvolveConfig, EvolvePolicy
 from search.pedigree import Pedigree
 from vibeserve.claims import LEAST_PAIRS, Claim, Subject, measure_claim
-from vibeserve.executor import ChildTask, Evaluated, MeasureTask, Mutated
+from vibeserve.executor import Evaluated, MeasureTask, Mutated, MutateTask
 from vibeserve.inline import InlineExecutor, Progress
 
 SEED = "c000000"
@@ -112,8 +112,8 @@ class Shop:
     gains: Mapping[str, float]
     """Commit → how many times as good as the seed it truly is."""
 
-    def mutate(self, task: ChildTask) -> Mutated:
-        raise AssertionError(f"a claim mutates nothing, got {task.proposal.id}")
+    def mutate(self, task: MutateTask) -> Mutated:
+        raise AssertionError(f"a claim mutates nothing, got {task.key}")
 
     def measure(self, task: MeasureTask, progress: Progress) -> Evaluated:
         evaluation = measured(self.objectives, self.machine, self.gains[str(task.commit)])
@@ -122,6 +122,6 @@ class Shop:
 
 def claim(objectives: ObjectiveSet, machine: Machine, candidate: str, gain: float = 1.0) -> Claim:
     """The shipped claim, of a candidate that is truly `gain` times as good as the seed."""
-    sides = (Subject(name=candidate, commit="theirs", bundle=b""), Subject(name="seed", commit="seed", bundle=b""))
+    sides = (Subject(name=candidate, commit="theirs", chain=()), Subject(name="seed", commit="seed", chain=()))
     executor = InlineExecutor(Shop(objectives, machine, {"theirs": gain, "seed": 1.0}))
     return measure_claim(sides, executor, objectives, 0, LEAST_PAIRS, lambda text: None)
