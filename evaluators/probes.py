@@ -30,11 +30,10 @@ ENOUGH_TOKENS = 4
 WINDOW_SHARE, WINDOW_S = 0.08, (0.5, 5.0)
 """Of the loads' time, for the crowd; half of it for a known prompt and a fresh one, asked alone."""
 PATIENCE = 4
-"""A pair may take so many times what the known prompt's answer took under load, up to the longest window."""
+"""Each of a pair may take so many times what the known prompt's answer took under load, up to the longest window."""
 LEAD, MOST_PAIRS = 3, 12
-"""Pairs are asked until so many more show memory than computing, or the other way round; after `MOST_PAIRS` the
-majority decides. On a busy machine one pair in ten misleads, for a stalled server looks slow, and a stalled client
-makes it look fast."""
+"""Pairs are asked until so many more show memory than computing, or the other way round, and no more than `MOST_PAIRS`:
+on a busy machine one pair in ten misleads, for a stalled server looks slow, and a stalled client makes it look fast."""
 ATTEMPTS = 3
 """What a crowd shows must show so often in a row: a near-tie can cause it once."""
 FIRST_TOKEN_STEPS = 0.5
@@ -94,7 +93,11 @@ class Probing:
             probe = rng.choice(known)
             took_s = (probe.last_s or probe.sent_s) - probe.sent_s
             patience_s = max(window_s / 2, min(PATIENCE * took_s, WINDOW_S[1]))
-            pair = self.session.ask(self._alone(probe, number, rng), patience_s, in_turn=True)
+            pair = [
+                answer  # each on a connection of its own: on a used one, small writes may wait for acknowledgements
+                for request in self._alone(probe, number, rng)
+                for answer in self.session.ask([request], patience_s, in_turn=True)
+            ]
             if (fault := _fault(pair)) is not None:
                 return fault
             echoes += [r for r in pair if r.purpose == ECHO]
@@ -102,10 +105,10 @@ class Probing:
                 continue  # cut off too early to show anything
             suspicion = remembered(pair, self.session.endpoint.max_tokens_per_chunk)
             lead, said = lead + (1 if suspicion else -1), suspicion or said
-            if abs(lead) == LEAD:
+            if lead == LEAD:
+                return Rejected(stage=Stage.BENCHMARK, reason=f"{said} (and most of {number + 1} pairs are like that)")
+            if lead == -LEAD:
                 break
-        if lead > 0:
-            return Rejected(stage=Stage.BENCHMARK, reason=f"{said} (and most of {number + 1} pairs are like that)")
         return None
 
     def _ask_crowd(self, probes: Sequence[Response], window_s: float, echoes: list[Response]) -> Rejected | None:
