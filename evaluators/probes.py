@@ -28,7 +28,7 @@ IN_CROWD = 2
 ENOUGH_TOKENS = 4
 """Then the client hangs up: the requests have the shape of timed ones, and cost little."""
 WINDOW_SHARE, WINDOW_S = 0.08, (0.5, 5.0)
-"""Of the loads' time, for the crowd; half of it for a known prompt and a fresh one, asked alone."""
+"""Of the loads' time, for the crowd; half of it for each of a pair, a known prompt and a fresh one, asked alone."""
 PATIENCE = 4
 """Each of a pair may take so many times what the known prompt's answer took under load, up to the longest window."""
 LEAD, MOST_PAIRS = 3, 12

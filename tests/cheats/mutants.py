@@ -304,14 +304,7 @@ MUTANTS = (
 
 
 def problems(mutant: Mutant, cheat: Cheat, ground: Ground) -> list[str]:
-    """Where the cheat is stopped although its check is switched off, or ends otherwise than the table says.
-
-    Tried again where that is not so, because a machine that is busy with other things can cause it once.
-    """
-    return _tried(mutant, cheat, ground) and _tried(mutant, cheat, ground)
-
-
-def _tried(mutant: Mutant, cheat: Cheat, ground: Ground) -> list[str]:
+    """Where the cheat is stopped although its check is switched off, or ends otherwise than the table says."""
     conditions = Conditions(blind=True, settings=tuple(mutant.settings.items()), plain=mutant.plain)
     ground.target(conditions)
     with pytest.MonkeyPatch.context() as patch:

@@ -126,7 +126,7 @@ def test_the_schedule_does_not_drift() -> None:
     with ToyServer() as server:
         result = asyncio.run(run_load(endpoint(server), replace(OPEN, rate_per_s=200.0, output_tokens=(1, 1)), 5, 6))
         again = asyncio.run(run_load(endpoint(server), replace(OPEN, rate_per_s=200.0, output_tokens=(1, 1)), 5, 7))
-    assert 120 <= len(result.responses) <= 160  # what is due while a stall lasts to the end does not leave
+    assert 158 <= len(result.responses) <= 160  # what is due in the last millisecond may not leave
     lags = [
         response.sent_s - response.scheduled_s for response in sorted(result.responses, key=lambda r: r.scheduled_s)
     ]
@@ -136,8 +136,7 @@ def test_the_schedule_does_not_drift() -> None:
     def due(r: LoadResult) -> list[float]:
         return sorted(x.scheduled_s for x in r.responses)
 
-    both = min(len(result.responses), len(again.responses))
-    assert due(result)[:both] == pytest.approx(due(again)[:both], abs=1e-5)
+    assert due(result)[:158] == pytest.approx(due(again)[:158], abs=1e-5)
     assert due(result)[-1] < 0.8
 
 
@@ -229,7 +228,7 @@ def test_the_highest_rate_of_a_server_of_known_capacity() -> None:
     )
     with ToyServer(Script(first_s=0.05, slots=4)) as server:
         (result,) = run_loads(endpoint(server), [load], SEEDS)
-    assert 30 <= result.metrics["max_rate_per_s"] <= 125
+    assert 30 <= result.metrics["max_rate_per_s"] <= 100
     assert result.metrics["lowest_failed_rate_per_s"] <= result.metrics["max_rate_per_s"] * 1.09
     assert result.metrics["request_goodput"] > 0
     assert result.load.kind == "max-rate"

@@ -54,7 +54,7 @@ def last_object(result: Result) -> dict[str, Any]:
 def process(args: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     return subprocess.run(
-        [sys.executable, "-m", "vibeserve", *args], capture_output=True, text=True, env=env, timeout=60, **options
+        [sys.executable, "-m", "vibeserve", *args], capture_output=True, text=True, env=env, timeout=300, **options
     )
 
 
