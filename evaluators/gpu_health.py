@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 TIMEOUT_S = 30.0
+_LOST_CODES = (8, 9, 10, 15)
+"""How nvidia-smi ends where the power, the driver or the interrupts fail, or a GPU fell off the bus (its manual,
+"Return Value"). Not how it ends where it finds no GPU of such a name: that is what a GPU of MIG looks like, too."""
 HELD_SHARE = 0.05
 """Memory in use before a server has started, as a share of the GPU's, from which on it is somebody else's."""
 
@@ -26,6 +29,8 @@ class Health:
     """As the lease names it."""
     silence: str | None = None
     """Why there is no answer about it; the fields below are None then."""
+    lost: bool = False
+    """The silence is the GPU's or its driver's: nvidia-smi is there, and says so or hangs."""
     uncorrected: int | None = None
     """Uncorrected memory errors since the driver was loaded."""
     remapped: str | None = None
@@ -44,9 +49,11 @@ def look(gpus: Sequence[str], program: str = "nvidia-smi") -> tuple[Health, ...]
 def fault(before: Sequence[Health], after: Sequence[Health]) -> str | None:
     """What is wrong with a GPU that was looked at before and after an evaluation; None: nothing that can be seen.
 
-    A GPU that the driver said nothing of before is not judged: without nvidia-smi nobody can tell.
+    Whatever fails on a GPU that was lost before fails because of it. One of which nothing was said before is not
+    judged: without nvidia-smi nobody can tell.
     """
-    wrong = [_worse(old, new) for old, new in zip(before, after, strict=True) if old.silence is None]
+    judged = [(old, new) for old, new in zip(before, after, strict=True) if old.silence is None or old.lost]
+    wrong = [_worse(old, new) for old, new in judged]
     return "; ".join(reason for reason in wrong if reason) or None
 
 
@@ -56,12 +63,13 @@ def _look(gpu: str, program: str) -> Health:
         done = subprocess.run(query, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         found = ElementTree.fromstring(done.stdout).find("gpu") if done.returncode == 0 else None
     except subprocess.TimeoutExpired:
-        return Health(gpu=gpu, silence=f"nvidia-smi did not answer within {TIMEOUT_S:g} s")
+        return Health(gpu=gpu, silence=f"nvidia-smi did not answer within {TIMEOUT_S:g} s", lost=True)
     except (OSError, ElementTree.ParseError) as error:
         return Health(gpu=gpu, silence=f"nvidia-smi: {error}")
     if found is None:
         said = " ".join((done.stdout + done.stderr).split()) or "no such GPU"
-        return Health(gpu=gpu, silence=f"nvidia-smi ended with code {done.returncode}: {said[-300:]}")
+        silence = f"nvidia-smi ended with code {done.returncode}: {said[-300:]}"
+        return Health(gpu=gpu, silence=silence, lost=done.returncode in _LOST_CODES)
     return _parse(gpu, found)
 
 
@@ -88,6 +96,8 @@ def _number(text: str | None) -> float | None:
 
 
 def _worse(old: Health, new: Health) -> str | None:
+    if old.lost:
+        return f"GPU {old.gpu} did not answer before the server started: {old.silence}"
     if new.silence is not None:
         return f"GPU {new.gpu} no longer answers: {new.silence}"
     if (new.uncorrected or 0) > (old.uncorrected or 0):

@@ -6,13 +6,23 @@ import errno
 import fcntl
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 from population.errors import InfrastructureError
 
 _SYNCS_AT_ONCE = 8
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Kept: to start threads costs more than to sync a small file."""
+    return ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="sync")
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # threads are not forked
 
 
 class Disk:
@@ -64,9 +74,10 @@ class Disk:
             for fd in fds:
                 self.sync(fd)
             return
-        with ThreadPoolExecutor(min(len(fds), _SYNCS_AT_ONCE)) as pool:
-            for done in [pool.submit(self.sync, fd) for fd in fds]:
-                done.result()
+        syncs = [_threads().submit(self.sync, fd) for fd in fds]
+        wait(syncs)  # all of them, before the first that failed is reported: their files will be closed
+        for done in syncs:
+            done.result()
 
     def rename(self, source: Path, target: Path) -> None:
         """Gives a file another name; whatever had that name is replaced, at once."""

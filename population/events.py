@@ -211,12 +211,12 @@ def decode(line: bytes) -> Event:
 
 
 def _jsonable(value: Any, where: str) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATE.sub("�", value)
     if isinstance(value, float):
         if math.isnan(value):
             raise ValueError(f"{where}: expected a number, got NaN; reject the measurement before it is recorded")
         return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-    if isinstance(value, str):
-        return _SURROGATE.sub("�", value)
     if isinstance(value, Mapping):
         return {_jsonable(k, where): _jsonable(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, tuple | list):

@@ -17,6 +17,7 @@ dominates another and everything outside has a keeper is the kernel, in whatever
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
@@ -30,6 +31,7 @@ Key = tuple[float, ...]
 
 SLACK = 1e-9
 """Difference of costs (logarithms) that rounding cannot make: costs are below 1e3, so an ulp is below 2e-13."""
+_NOBODY = -1
 _CHUNK = 200_000
 """Comparisons of one objective made at once."""
 
@@ -61,6 +63,17 @@ class Rows:
     def change(self, row: int, costs_M: FloatArray, low_M: FloatArray, high_M: FloatArray) -> None:
         self._table[0, row], self._table[1, row], self._table[2, row] = costs_M, low_M, high_M
 
+    def later(self, rows: IntArray, than: int) -> BoolArray:
+        """Which of the rows have a larger key than one."""
+        costs, one = self._table[0, rows], np.array([than], dtype=np.intp)
+        totals, total = total_costs(costs), total_costs(self._table[0, one])[0]
+        found: BoolArray = totals > total
+        ties = np.flatnonzero(totals == total)
+        if len(ties):
+            (key,) = self.keys(one)
+            found[ties] = [other > key for other in self.keys(rows[ties])]
+        return found
+
     def keys(self, rows: IntArray) -> list[Key]:
         """What orders the rows as `dominance.ranking` does: total cost, costs, row."""
         costs = self._table[0, rows]
@@ -77,12 +90,12 @@ class Kernel:
         """Of the members, ascending."""
         self._members: list[int] = []
         self._key_of: dict[int, Key] = {}
-        self._keeper: dict[int, int] = {}
-        """Row outside → who keeps it there."""
+        self._keeper = array("q")
+        """By row: who keeps it outside, `_NOBODY` for the rest."""
         self._under: dict[int, set[int]] = {}
         """Member → whom it dominates and does not hide."""
-        self._hidden: dict[int, set[int]] = {}
-        """Row, a member or not → whom it hides."""
+        self._hidden: dict[int, array[int]] = {}
+        """Row, a member or not → whom it hides, among others whom it no longer keeps."""
         self._seen: Points | None = None
 
     @property
@@ -93,26 +106,34 @@ class Kernel:
     def update(self, gone: Iterable[int], come: Iterable[int]) -> None:
         """Rows that are gone (or whose values are others now) leave, then rows come; a changed row is in both."""
         leaving, coming = list(gone), sorted(come)
-        former = [(row, self._leave(row)) for row in leaving]
-        orphans = {row for _, (under, hidden) in former for row in (*under, *hidden)}.difference(leaving)
-        for row in orphans:
-            del self._keeper[row]
-        self._settle(np.array(coming, dtype=np.intp))
+        self._keeper.extend([_NOBODY] * (len(self._rows) - len(self._keeper)))
         here = set(coming)
-        for row, (under, hidden) in former:  # most of what a re-measured member kept, it still keeps
-            if row in here and (kept := orphans & (under | hidden)):
-                left = self._attach_to(row, np.array(sorted(kept), dtype=np.intp))
-                orphans -= kept.difference(left.tolist())
+        former = [(row, self._leave(row, row in here)) for row in leaving]
+        orphans = {row for _, left in former for row in left}.difference(leaving)
+        for row in orphans:
+            self._keeper[row] = _NOBODY
+        self._settle(np.array(coming, dtype=np.intp))
+        for row, left in former:  # most of what a re-measured member kept, it still keeps
+            if row in here and (kept := orphans & left):
+                orphans -= kept.difference(self._attach_to(row, np.array(sorted(kept), dtype=np.intp)).tolist())
         self._settle(np.array(sorted(orphans), dtype=np.intp))
 
-    def _leave(self, row: int) -> tuple[set[int], set[int]]:
-        """Forget the row; whom it kept under and hidden."""
+    def _leave(self, row: int, changed: bool) -> set[int]:
+        """Forget the row; whom it keeps no more. If it was `changed`, it goes on hiding whom it hides as it is now."""
         if row in self._key_of:
             self._resign(row)
-        elif (keeper := self._keeper.pop(row, None)) is not None:
-            self._under.get(keeper, set()).discard(row)
-            self._hidden.get(keeper, set()).discard(row)
-        return self._under.pop(row, set()), self._hidden.pop(row, set())
+        else:
+            self._under.get(self._keeper[row], set()).discard(row)
+        self._keeper[row] = _NOBODY
+        left = self._under.pop(row, set())
+        named = np.array(self._hidden.pop(row, array("q")), dtype=np.intp)
+        mine = named[np.frombuffer(self._keeper, dtype=np.int64)[named] == row]
+        if changed and len(mine):
+            points = self._rows.points
+            still = self._rows.later(mine, row) & _hides(points[mine], points[np.array([row])])
+            self._hidden[row] = array("q", mine[still].tolist())
+            mine = mine[~still]
+        return left.union(mine.tolist())
 
     def _settle(self, fresh: IntArray) -> None:
         """Give every row of `fresh` a keeper or a seat; whoever enters may unseat others, who are settled in turn.
@@ -130,7 +151,7 @@ class Kernel:
             unseated = self._enter(first)
             orphans = {row for member in unseated for row in self._under.pop(member, ())}
             for row in orphans:
-                del self._keeper[row]
+                self._keeper[row] = _NOBODY
             waiting = self._attach_to(first, waiting[1:])
             fresh = self._attach_to(first, np.array(sorted({*orphans, *unseated}), dtype=np.intp))
 
@@ -186,8 +207,7 @@ class Kernel:
             return others
         points = self._rows.points
         one, many = points[np.array([row])], points[others]
-        (key,) = self._rows.keys(np.array([row]))
-        later = np.array([other > key for other in self._rows.keys(others)])
+        later = self._rows.later(others, row)
         hides = later & _hides(many, one)
         keeps = hides | (later & ~_better(many, one).any(axis=1)) if row in self._key_of else hides
         for other, hidden in zip(others[keeps].tolist(), hides[keeps].tolist(), strict=True):
@@ -196,7 +216,10 @@ class Kernel:
 
     def _attach(self, row: int, keeper: int, hidden: bool) -> None:
         self._keeper[row] = keeper
-        (self._hidden if hidden else self._under).setdefault(keeper, set()).add(row)
+        if hidden:
+            self._hidden.setdefault(keeper, array("q")).append(row)
+        else:
+            self._under.setdefault(keeper, set()).add(row)
 
 
 def _rows_by_columns(points: Points) -> tuple[FloatArray, FloatArray, FloatArray]:

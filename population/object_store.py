@@ -27,6 +27,8 @@ _LARGE_BYTES = 16 << 20
 """A pack of this size is not copied any more: a round must not take long."""
 _RECENT_BYTES = 32 << 20
 """Kept in memory of what was read."""
+_KNOWN = 1 << 16
+"""Objects whose kinds are kept in memory."""
 _GONE = (errno.ENOENT, errno.ESTALE)
 
 
@@ -65,6 +67,8 @@ class ObjectStore:
         """Packs with a companion (`.keep`, `.bitmap`, `.rev`, …): git's own, which stay as they are."""
         self._listed = False
         self._recent = _Recent()
+        self._kinds: dict[str, Kind] = {}
+        """Of objects that were found here: what is in a repository stays."""
 
     @property
     def pack_folder(self) -> Path:
@@ -76,6 +80,16 @@ class ObjectStore:
         """What an object is, None if it is not here."""
         if sha in self._new:
             return self._new[sha][0].kind
+        if sha not in self._kinds:
+            kind = self._kind(sha)
+            if kind is None:
+                return None
+            if len(self._kinds) >= _KNOWN:
+                self._kinds.clear()
+            self._kinds[sha] = kind
+        return self._kinds[sha]
+
+    def _kind(self, sha: str) -> Kind | None:
         found = self._look(sha, lambda pack, at: pack.kind(at) or "difference")
         if found is None or found == "difference":
             whole = self._loose(sha) if found is None else self._ask_git(sha)
@@ -181,6 +195,11 @@ class ObjectStore:
 
     def settle(self) -> None:
         """The round is published: what it holds twice is removed."""
+        if len(self._kinds) + len(self._new) > _KNOWN:
+            self._kinds.clear()
+        for sha, (item, _) in self._new.items():
+            self._kinds[sha] = item.kind
+            self._recent.keep(item)
         self._new.clear()
         self._listed = False
         for pack in self._merged:

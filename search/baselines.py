@@ -15,7 +15,7 @@ from search import racing
 from search.history import Key
 from search.indicators import generation
 from search.landscape import Landscape, survey
-from search.moves import Move, MoveConfig, moves_from
+from search.moves import Move, MoveConfig, moves_from, steps_only
 from search.pedigree import Descent
 from search.policy import Policy
 from search.survival import FloatArray, IntArray, crowding, survivors
@@ -92,7 +92,7 @@ class Nsga2Policy:
     def _draw(
         self, land: Landscape, parent: str, mates: list[str], taken: Container[Key], rng: np.random.Generator
     ) -> Move | None:
-        moves = moves_from(land, parent, mates, taken, self.config.moves, rng)
+        moves = moves_from(land, parent, mates, taken, steps_only(self.config.moves), rng)
         merges = [move for move in moves if move.operator is Operator.MERGE]
         others = [move for move in moves if move.operator is not Operator.MERGE]
         if merges and (not others or rng.random() < self.config.crossover_probability):
@@ -124,7 +124,7 @@ class RandomPolicy:
     def _draw(
         self, land: Landscape, parent: str, mates: list[str], taken: Container[Key], rng: np.random.Generator
     ) -> Move | None:
-        moves = moves_from(land, parent, mates, taken, self.config, rng)
+        moves = moves_from(land, parent, mates, taken, steps_only(self.config), rng)
         return moves[int(rng.integers(len(moves)))] if moves else None
 
 

@@ -19,9 +19,9 @@ from search import gaps, racing, selection
 from search.bandit import BanditConfig, Pull, choose
 from search.confidence import ConfidenceConfig, chance
 from search.history import Key
-from search.indicators import Unclaimed, improvements
+from search.indicators import Unclaimed, improvements, reference
 from search.landscape import FloatArray, Landscape, spread, survey
-from search.moves import Move, MoveConfig, moves_from, recipe_moves
+from search.moves import Move, MoveConfig, moves_from, recipe_moves, steps_only
 from search.pedigree import Descent
 from search.selection import Pool
 from search.surrogate import SurrogateConfig, sample
@@ -58,6 +58,9 @@ class EvolveConfig:
     """Weight 0..1 of knob changes while a recipe that nobody tried yet applies to a drawn parent."""
     use_bandit: bool = False
     """Whether the operator is chosen first, by hypervolume gain per second; otherwise all moves compete directly."""
+    reach: float = 0.1
+    """How far beyond the front's worst a gain of hypervolume counts, in extents of the front, where the seed is better
+    than that: the front may give up what the seed has."""
     use_surrogate: bool = True
     """Whether moves are compared by what they would probably yield; otherwise any is as good as another."""
     unlock_bonus: float = 1.2
@@ -74,7 +77,7 @@ class EvolvePolicy:
     """The default policy; see the module. `recipes`: every recipe that may be proposed, by name."""
 
     def __init__(self, config: EvolveConfig, recipes: Mapping[str, Recipe]) -> None:
-        self.config = config
+        self.config = config if config.use_surrogate else replace(config, moves=steps_only(config.moves))
         self.descent = Descent(recipes)
 
     def propose(
@@ -163,7 +166,8 @@ class EvolvePolicy:
         """Sampled gain of hypervolume (C,) of every move's child over the front."""
         draws = sample(land, [move.at for move in moves], self.config.surrogate, rng)
         costs_NM = land.points.costs_NM
-        unclaimed = Unclaimed(costs_NM[spread(costs_NM, land.front_F, _MEASURED)], land.reference_M)
+        front_FM = costs_NM[spread(costs_NM, land.front_F, _MEASURED)]
+        unclaimed = Unclaimed(front_FM, reference(land.reference_M, front_FM, self.config.reach))
         gains = unclaimed.gains(draws.reshape(-1, draws.shape[2])).reshape(draws.shape[:2]).mean(axis=0)
         # Where no draw reaches the front, the one nearest to it: a tie-break far below any real gain.
         nearness: FloatArray = np.exp(-np.clip(draws.mean(axis=(0, 2)), -50, 50))

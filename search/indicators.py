@@ -27,6 +27,20 @@ def hypervolume(costs_NM: FloatArray, reference_M: FloatArray) -> float:
     return float(moocore.hypervolume(np.clip(inside, -1e3, None), ref=reference_M))
 
 
+def reference(seed_M: FloatArray, front_NM: FloatArray, reach: float) -> FloatArray:
+    """Reference point (M,) of what a search is after: the seed or, where worse, a bit worse than the whole front.
+
+    With the seed alone, nothing would count that gives up some of what the seed has; the front's ends do. `reach` is in
+    extents of the front.
+    """
+    if not len(front_NM):
+        return seed_M
+    shown_NM = np.clip(front_NM, -1e3, 1e3)
+    worst_M = shown_NM.max(axis=0)
+    found: FloatArray = np.maximum(seed_M, worst_M + reach * (worst_M - shown_NM.min(axis=0)))
+    return found
+
+
 class Unclaimed:
     """What a front leaves to be dominated inside the reference point, so that many children are weighed at once.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -111,6 +111,11 @@ class MoveConfig:
     tune_draws: int = 10
     """Knob variations drawn per parent and proposal."""
     variation: VariationConfig = field(default_factory=VariationConfig)
+
+
+def steps_only(config: MoveConfig) -> MoveConfig:
+    """Without leaps, for who does not compare moves: most of those that go anywhere end badly."""
+    return replace(config, variation=replace(config.variation, leap=0.0))
 
 
 def moves_from(

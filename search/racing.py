@@ -29,41 +29,71 @@ def most_doubtful(archive: Archive, pending: Sequence[str], max_repeats: int) ->
     that objective: above 1 the two cannot be told apart. Of those with the fewest samples, the most doubtful; members
     with `max_repeats` samples are left alone.
     """
-    busy = set(pending)
-    repeats = {m: _repeats(archive, m) for m in (*archive.front, *contenders(archive)) if m not in busy}
-    fewest = min(repeats.values(), default=max_repeats)
+    halved = _halved(archive)
+    rows = np.concatenate([archive.front_rows, _contending(archive, halved)])
+    if pending:
+        rows = rows[~np.isin(rows, [archive.row(member) for member in pending if archive.is_scored(member)])]
+    repeats = halved.repeats[rows]
+    fewest = repeats.min(initial=max_repeats)
     if fewest >= max_repeats:
         return None
-    starved = [member for member, count in repeats.items() if count == fewest]
-    doubts = _doubts(archive, np.array([archive.row(member) for member in starved], dtype=np.intp))
-    return max(zip(doubts, starved, strict=True))[1]
+    starved = rows[repeats == fewest]
+    doubts = _doubts(archive, starved)
+    most = starved[doubts == doubts.max()].tolist()
+    return str(max(archive.names[row] for row in most))
 
 
 def contenders(archive: Archive) -> tuple[str, ...]:
     """Who would be on the front if every interval were half as wide, and is not: more measurements may prove them."""
-    follower = _memory.get(archive)
-    if follower is None:
-        follower = _memory[archive] = _Halved(len(archive.objectives))
-    front = set(archive.front_rows.tolist())
-    return tuple(archive.names[row] for row in follower.front(archive) if row not in front)
+    return tuple(archive.names[row] for row in _contending(archive, _halved(archive)))
+
+
+def _contending(archive: Archive, halved: _Halved) -> IntArray:
+    rows = np.array(halved.front, dtype=np.intp)
+    return rows[~np.isin(rows, archive.front_rows)]
+
+
+def _halved(archive: Archive) -> _Halved:
+    """What is remembered of an archive, as it is now."""
+    found = _memory.get(archive)
+    if found is None:
+        found = _memory[archive] = _Halved(len(archive.objectives))
+    found.follow(archive)
+    return found
 
 
 class _Halved:
-    """The front of an archive if every interval were half as wide, kept up to date as the archive's own is."""
+    """The front of an archive if every interval were half as wide, kept up to date as the archive's own is; and how
+    often each row was measured."""
 
     def __init__(self, objectives: int) -> None:
         self._rows = Rows(objectives)
         self._kernel = Kernel(self._rows)
         self._followed = 0
+        self._repeats = np.zeros(16, dtype=np.intp)
 
-    def front(self, archive: Archive) -> Sequence[int]:
+    @property
+    def front(self) -> Sequence[int]:
         """Rows of that front."""
+        return self._kernel.members
+
+    @property
+    def repeats(self) -> IntArray:
+        """By row: samples of the objective that has the fewest; of rows that are no longer scored, what they had."""
+        return self._repeats[: len(self._rows)]
+
+    def follow(self, archive: Archive) -> None:
+        """Take in what has changed."""
         changed = sorted(set(archive.changes[self._followed :]))
         self._followed = len(archive.changes)
+        scored = [row for row in changed if archive.is_scored(archive.names[row])]
         for row in changed:
             self._halve(row, archive)
-        self._kernel.update(changed, [row for row in changed if archive.is_scored(archive.names[row])])
-        return self._kernel.members
+        while len(self._repeats) < len(self._rows):
+            self._repeats = np.concatenate([self._repeats, np.zeros_like(self._repeats)])
+        for row in scored:
+            self._repeats[row] = _repeats(archive, archive.names[row])
+        self._kernel.update(changed, scored)
 
     def _halve(self, row: int, archive: Archive) -> None:
         points = archive.points
@@ -83,13 +113,13 @@ def _repeats(archive: Archive, member: str) -> int:
     return min((e.n for name, e in archive.estimates(member).items() if name in archive.objectives.names), default=0)
 
 
-def _doubts(archive: Archive, rows: IntArray) -> list[float]:
+def _doubts(archive: Archive, rows: IntArray) -> FloatArray:
     """Doubt of every row; `most_doubtful` has the definition."""
     points, front = archive.points, finite(archive.points.costs_NM[archive.front_rows])
     costs = finite(points.costs_NM[rows])
     half = (finite(points.high_NM[rows]) - finite(points.low_NM[rows])) / 2
     margins = np.stack([_nearest(costs, front, objective) for objective in range(front.shape[1])], axis=1)
-    found: list[float] = (half / np.maximum(margins, 1e-3)).max(axis=1).tolist()
+    found: FloatArray = (half / np.maximum(margins, 1e-3)).max(axis=1)
     return found
 
 

@@ -6,13 +6,16 @@ of recipes that differ (batching pays only once there is a KV cache; a diffusion
 2002; linear plus interaction as in BOCS, Baptista & Poloczek 2018). Untried recipes keep the full prior width, which is
 the optimism that makes a Thompson sample (Thompson 1933; Bradford et al. 2018 for hypervolume) try them.
 
-Axis N: training members, C: proposals, M: objectives, D: genes, K: knobs.
+How much knobs matter, and over which distance, differs from target to target and between objectives. It is chosen per
+objective by the likelihood of what was measured (type II; Rasmussen & Williams 2006, ch. 5) from a few combinations.
+
+Axis N: training members, C: proposals, M: objectives, D: genes, K: knobs, H: combinations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,9 +39,14 @@ class SurrogateConfig:
     decay: float = 2.0
     """Number of differing recipes over which interaction is forgotten by a factor e."""
     knob_length: float = 0.5
-    """Distance in a knob's unit range over which its effect is forgotten by a factor e."""
+    """Least distance in a knob's unit range over which its effect is forgotten by a factor e; see `fit`."""
     knob: float = 0.1
-    """Variance of the effect of knobs that are not said to trade objectives."""
+    """Least variance of the effect of knobs that are not said to trade objectives; see `fit`."""
+    fit: bool = True
+    """Whether `knob` (times 1, 15 or 100) and `knob_length` (times 1, 4 or 10) are the most likely ones, from eight
+    training members on; otherwise, and before, they are as they say."""
+    level: float = 10.0
+    """Variance of what all trees share. 0: what is like nothing measured is expected to cost what the seed costs."""
     dial: float = 0.3
     """Variance of the effect of dials: knobs that are declared to trade one objective for another."""
     least_scale: float = 0.1
@@ -49,29 +57,76 @@ class SurrogateConfig:
     """Training members at most: the front, then the youngest."""
 
 
+_STRONGER, _LONGER = (1.0, 15.0, 100.0), (1.0, 4.0, 10.0)
+"""Factors on the variance and on the length of knobs among which the likelihood chooses."""
+_FIT_FROM = 8
+"""Training members below which a likelihood says little."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Features:
+    """Trees in numbers, the N training members first."""
+
+    has_ND: FloatArray
+    moved: FloatArray
+    """Distance (N, N) by knobs that are no dials, and `turned` by dials."""
+    turned: FloatArray
+
+    def first(self, count: int) -> _Features:
+        return _Features(self.has_ND[:count], self.moved[:count, :count], self.turned[:count, :count])
+
+
 def sample(land: Landscape, points: Sequence[Point], config: SurrogateConfig, rng: np.random.Generator) -> FloatArray:
     """Joint Thompson samples (draws, C, M) of the costs of hypothetical trees."""
     rows = _training(land, config.members)
-    known = [land.at(land.names[row]) for row in rows]
-    names = sorted(set().union(*(p.knobs for p in (*known, *points))))
-    genes, units = _features([*known, *points], names)
-    kernel = _kernel(genes, units, np.array([name in land.history.dials for name in names], dtype=bool), config)
-    count = len(known)
+    features = _features([*(land.at(land.names[row]) for row in rows), *points], land.history.dials)
+    count = len(rows)
     costs_NM = np.clip(land.points.costs_NM[rows], -50, 50)
     base_M = costs_NM[0]
     width_NM = finite(land.points.high_NM[rows]) - finite(land.points.low_NM[rows])
     half_NM = np.clip(width_NM, 0.02, 2.0) / 3.92
-    scale_M = np.maximum(config.least_scale, _scale(land, rows))
+    variance_M = np.maximum(config.least_scale, _scale(land, rows)) ** 2
+    gains_NM = costs_NM - base_M
     samples = np.empty((config.draws, len(points), costs_NM.shape[1]))
-    for objective in range(costs_NM.shape[1]):
-        gains = costs_NM[:, objective] - base_M[objective]
-        variance = scale_M[objective] ** 2
-        noisy = variance * kernel[:count, :count] + np.diag(half_NM[:, objective] ** 2)
-        cross = variance * kernel[:count, count:]
+    kernels: dict[SurrogateConfig, FloatArray] = {}
+    for objective, chosen in enumerate(_fitted(features.first(count), gains_NM, half_NM, variance_M, config)):
+        if chosen not in kernels:
+            kernels[chosen] = _kernel(features, chosen)
+        kernel = variance_M[objective] * kernels[chosen]
+        noisy = kernel[:count, :count] + np.diag(half_NM[:, objective] ** 2)
+        cross = kernel[:count, count:]
         weights = np.linalg.solve(noisy, cross)
-        covariance = variance * kernel[count:, count:] - cross.T @ weights
-        samples[:, :, objective] = base_M[objective] + _draw(weights.T @ gains, covariance, config.draws, rng)
+        covariance = kernel[count:, count:] - cross.T @ weights
+        mean = base_M[objective] + weights.T @ gains_NM[:, objective]
+        samples[:, :, objective] = _draw(mean, covariance, config.draws, rng)
     return samples
+
+
+def _fitted(
+    features: _Features, gains_NM: FloatArray, half_NM: FloatArray, variance_M: FloatArray, config: SurrogateConfig
+) -> list[SurrogateConfig]:
+    """The config under which each objective's gains are most likely."""
+    if not config.fit or len(gains_NM) < _FIT_FROM or features.moved.max() == features.turned.max() == 0.0:
+        return [config] * gains_NM.shape[1]
+    options = [
+        replace(config, knob=config.knob * stronger, knob_length=config.knob_length * longer)
+        for stronger in _STRONGER
+        for longer in _LONGER
+    ]
+    count = len(gains_NM)
+    bordered_HNN = np.empty((len(options), count + 1, count + 1))
+    kernel_HNN = np.stack([_kernel(features, option) for option in options])
+    found = []
+    for gains_N, half_N, variance in zip(gains_NM.T, half_NM.T, variance_M, strict=True):
+        # The Cholesky root of a covariance that is bordered by the gains has the whitened gains as its last row; the
+        # corner must be above their sum of squares.
+        bordered_HNN[:, :-1, :-1] = variance * kernel_HNN + np.diag(half_N**2)
+        bordered_HNN[:, -1, :-1] = bordered_HNN[:, :-1, -1] = gains_N
+        bordered_HNN[:, -1, -1] = 1.0 + gains_N @ gains_N / half_N.min() ** 2
+        root_HNN = np.linalg.cholesky(bordered_HNN)
+        spread_H = np.log(np.diagonal(root_HNN, axis1=1, axis2=2)[:, :-1]).sum(axis=1)
+        found.append(options[int(np.argmin(0.5 * np.square(root_HNN[:, -1, :-1]).sum(axis=1) + spread_H))])
+    return found
 
 
 def _training(land: Landscape, limit: int) -> npt.NDArray[np.intp]:
@@ -81,35 +136,33 @@ def _training(land: Landscape, limit: int) -> npt.NDArray[np.intp]:
     return np.array(sorted({land.first, *front, *land.youngest(limit - len(front))}), dtype=np.intp)
 
 
-def _features(points: Sequence[Point], names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+def _features(points: Sequence[Point], dials: Container[str]) -> _Features:
     genes = {gene: i for i, gene in enumerate(sorted(set().union(*(p.genes for p in points))))}
-    knobs = {knob: i for i, knob in enumerate(names)}
-    has = np.zeros((len(points), len(genes)))
-    units = np.full((len(points), len(knobs)), 0.5)  # a tree without the knob: any constant keeps the kernel positive
+    has_ND = np.zeros((len(points), len(genes)))
     for row, p in enumerate(points):
-        has[row, [genes[g] for g in p.genes]] = 1.0
-        for knob, unit in p.knobs.items():
-            units[row, knobs[knob]] = unit
-    return has, units
+        has_ND[row, [genes[g] for g in p.genes]] = 1.0
+    names = sorted(set().union(*(p.knobs for p in points)))
+    # A tree without the knob: any constant keeps the kernel positive.
+    units_NK = np.array([[p.knobs.get(name, 0.5) for name in names] for p in points]).reshape(len(points), len(names))
+    dials_K = np.array([name in dials for name in names], dtype=bool)
+    return _Features(has_ND, _apart(units_NK[:, ~dials_K]), _apart(units_NK[:, dials_K]))
 
 
-def _kernel(
-    has_ND: FloatArray, units_NK: FloatArray, dials_K: npt.NDArray[np.bool_], config: SurrogateConfig
-) -> FloatArray:
-    shared = has_ND @ has_ND.T
-    size = has_ND.sum(axis=1)
+def _kernel(features: _Features, config: SurrogateConfig) -> FloatArray:
+    shared = features.has_ND @ features.has_ND.T
+    size = features.has_ND.sum(axis=1)
     differing = size[:, None] + size[None, :] - 2 * shared
-    moved = _apart(units_NK[:, ~dials_K]) / max(config.knob_length, 1e-3)
-    turned = _apart(units_NK[:, dials_K]) / max(config.knob_length, 1e-3)
+    length = max(config.knob_length, 1e-3)
     similar = np.exp(-differing / max(config.decay, 1e-3))
     # Centred on the empty set (the seed, whose gain is 0 by definition).
     alone = np.exp(-size / max(config.decay, 1e-3))
     together = similar - np.outer(alone, alone)
     kernel: FloatArray = (
-        config.linear * shared
+        config.level
+        + config.linear * shared
         + config.interaction * together
-        + config.knob * similar * np.exp(-moved)
-        + config.dial * similar * np.exp(-turned)
+        + config.knob * similar * np.exp(-features.moved / length)
+        + config.dial * similar * np.exp(-features.turned / length)
     )
     return kernel
 

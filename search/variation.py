@@ -3,7 +3,8 @@
 Int and float knobs are varied in [0, 1] (logarithmic when declared so; Deb & Agrawal 1995, Deb & Goyal 1996); a choice
 knob takes another of its choices. Every answer is admitted by its knob and differs from the parent in at least one
 knob, if that is possible at all. All variations of a parent are drawn at once: one by one, as pymoo's operators would
-have it, they cost more than the rest of a proposal. Axes D: draws, K: knobs.
+have it, they cost more than the rest of a proposal. A share of the draws leaps anywhere, so that a surrogate can choose
+between near and far. Axes D: draws, K: knobs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class VariationConfig:
     """Distribution index of SBX; larger stays closer to the parents."""
     mutation_eta: float = 3.0
     """Distribution index of polynomial mutation; larger makes smaller steps. 3 spans about a quarter of the range."""
+    leap: float = 0.2
+    """Probability 0..1 that a move sets every knob that it may move to any value, instead of a step from the parent."""
     dial_bias: float = 0.5
     """Probability 0..1 that only knobs move that trade one objective for another (`Knob.trades`), if there are any."""
     dial_eta: float = 1.0
@@ -71,12 +74,17 @@ def variations(
     dials_D = (rng.random(len(mates)) < config.dial_bias) if dial_K.any() else np.zeros(len(mates), dtype=bool)
     allowed_DK = np.where(dials_D[:, None], dial_K, True)
     start_K = np.array([to_unit(knobs[n], knobs[n].value) for n in names])
-    other_DK = np.array(
-        [[_mate_unit(knobs[n], m.get(n), u) for n, u in zip(names, start_K, strict=True)] for m in mates]
-    )
+    # Few mates serve many draws: each is looked at once.
+    units = {
+        key: [_mate_unit(knobs[n], mate.get(n), u) for n, u in zip(names, start_K, strict=True)]
+        for key, mate in {id(mate): mate for mate in mates}.items()
+    }
+    other_DK = np.array([units[id(mate)] for mate in mates])
     crossed_DK = np.where(allowed_DK, _crossover(start_K, other_DK, config.crossover_eta, rng), start_K)
     eta_D = np.where(dials_D, config.dial_eta, config.mutation_eta)
     units_DK = _mutation(crossed_DK, allowed_DK, eta_D[:, None], rng)
+    leaps_DK = (rng.random((len(mates), 1)) < config.leap) & allowed_DK
+    units_DK = np.where(leaps_DK, rng.random(units_DK.shape), units_DK)
     return [
         _changed(knobs, names, units_K, start_K, rng)
         or _nudge(knobs, [names[i] for i in np.flatnonzero(allowed_K)], rng)

@@ -7,6 +7,7 @@ no tree is evaluated twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from population.candidate import candidate_id
@@ -89,8 +90,9 @@ class Intake:
     def _keep_files(self, key: str, files: Sequence[tuple[str, str]]) -> None:
         folder = self._children / key
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True)
             for name, text in files:
-                (folder / Path(name).name).write_text(text, encoding="utf-8")
+                (folder / Path(name).name).write_bytes(text.encode())
         except OSError as error:
             raise InfrastructureError(f"cannot write {folder}: {error.strerror}; free space, then resume") from error

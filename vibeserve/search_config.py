@@ -18,6 +18,7 @@ from vibeserve.sections import Section, dataclass_of, section_of
 SHARES = frozenset(
     {
         "dial_bias",
+        "leap",
         "fill_share",
         "early_tune",
         "frontier_bias",

@@ -5,8 +5,8 @@ python -m benchmarks.cluster.decisions [--sizes 100 1000 10000 100000] [--repeat
 Two worlds: `recipes` has tiny-llama's recipes and knobs as benchmarks/search/synthetic.py models them, `dials` a tree
 of continuous knobs alone whose front is long. Archives are grown by random descent, with measurement noise, because
 what is measured is the cost at a size and not the search. CPU milliseconds of this process; every repeat is another
-archive object with other children, and within a repeat all sizes are of one archive as it grows. Writes `decisions.md` and,
-with --plot, `decisions.svg` beside it.
+archive object with other children, and within a repeat all sizes are of one archive as it grows. Writes `decisions.md`
+and, with --plot, `decisions.svg` beside it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 `python -m benchmarks.cluster.kills [--kills 30] [--seed 1] [--output benchmarks/cluster/kills.md]`
 `   [--openevolve OEENV/bin/python --peer-bench ../shared/peer_bench]`
 
-Ours: runs of the toy target with recorded measurements, eight evaluations at once, each beside a real server process.
+Ours: runs of the toy target with recorded measurements, eight evaluations at once on four nodes, each beside a real
+server process.
 A driver is killed by SIGKILL after a random time, and between two such kills a random worker; the run is resumed until
 it is done, then another begins. What is counted comes from a log to which the evaluations, and the disk below the
 ledger, append on their own (`tests/cluster/faults/ground.py`); the ledger is then compared with it.
@@ -34,10 +35,9 @@ from tests.cluster.faults.ground import Ground, Note, born
 from tests.cluster.faults.machines import Machines
 from tests.cluster.faults.reference import Reference
 from tests.cluster.faults.world import World
-from tests.vibeserve.recorded import TOY
 
 _MARK = "<!-- kills -->"
-_SLOTS, _CHILDREN, _DELAY_S = 8, 120, 0.5
+_NODES, _CPUS, _CHILDREN, _DELAY_S = ("a", "b", "c", "d"), 2, 120, 0.5
 _LONGEST_LIFE_S = 6.0
 """A driver is killed at the latest so long after its first sign of life."""
 
@@ -81,23 +81,13 @@ class Kills:
                 ground=self._ground,
                 children=_CHILDREN,
                 delay_s=_DELAY_S,
-                target=self._target(),
-                options=(f"seed={self._rng.randrange(1000)}", f"cluster.evaluate_slots={_SLOTS}"),
+                options=(f"seed={self._rng.randrange(1000)}",),
             )
             self._disturbed(world, kills)
             self._count(world)
             (self._ground.folder / "log").unlink()
             shutil.rmtree(world.folder)
         return self.report
-
-    def _target(self) -> Path:
-        """The toy target, of which evaluations hold no CPUs: eight at once on a machine with two."""
-        target = self._folder / "target"
-        if not target.exists():
-            shutil.copytree(TOY, target)
-            text = (target / "target.toml").read_text()
-            (target / "target.toml").write_text(text.replace("[resources]\ncpus = 1", "[resources]\ncpus = 0"))
-        return target
 
     def _disturbed(self, world: World, kills: int) -> None:
         self.report.runs += 1
@@ -225,7 +215,7 @@ def main() -> None:
         if given.openevolve:
             theirs = kill_openevolve(given.openevolve, given.peer_bench, folder / "peer", given.seed)
         (folder / "ground").mkdir()
-        machines = Machines(folder / "ground", names=("a", "b"))
+        machines = Machines(folder / "ground", _NODES, _CPUS)
         try:
             ours = Kills(folder, machines, Ground(folder / "ground"), given.seed).run(given.kills)
         finally:

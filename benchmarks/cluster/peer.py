@@ -7,6 +7,9 @@ OpenEvolve are used as they are. W: evaluation slots; L: LLM calls at once. Open
 L = W it has W workers, with L = 3W its best setting, 4W workers behind a lock on W slots. `ideal` is `simulate.py`'s
 pipeline with these W and L: a schedule without any overhead. Evaluations per second are counted from the first LLM call
 to the last evaluation's end; `busy` is the share of slot time in evaluations, in that window and in its steady part.
+
+It takes a quiet machine: `--slots`, `--factors` and `--long` cut it into slices. Every run is kept in `peer.jsonl`, and
+the table is of all that is there; `--fresh` begins anew.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +93,24 @@ def ideals(bench: Path, children: int) -> dict[tuple[int, int], float]:
 
 
 def table(results: Mapping[Setting, Sequence[Mapping[str, Any]]], bench: Path) -> str:
-    head = "| engine | W | L | N | evaluations/s | of ideal | busy | busy, steady | gap p50 s | CPU ms per candidate |"
-    lines = [head, "|" + "---|" * 10]
+    head = (
+        "| engine | W | L | N | runs | evaluations/s | of ideal | busy | busy, steady | gap p50 s "
+        "| CPU ms per candidate |"
+    )
+    lines = [head, "|" + "---|" * 11]
     for setting, runs in results.items():
         if not runs:
             continue
         rates = [run["evals_per_s"] for run in runs]
         ideal = ideals(bench, setting.children).get((setting.slots, setting.calls))
-        cells = [setting.engine, str(setting.slots), str(setting.calls), f"{setting.children:,}", _spread(rates, 2)]
+        cells = [
+            setting.engine,
+            str(setting.slots),
+            str(setting.calls),
+            f"{setting.children:,}",
+            str(len(runs)),
+            _spread(rates, 2),
+        ]
         cells += [f"{statistics.median(rates) / ideal:.3f}" if ideal else ""]
         cells += [_spread([run[key] for run in runs], 3) for key in ("eval_busy", "steady_eval_busy", "gap_p50")]
         cells += [_spread([run["cpu_per_cand_ms"] for run in runs], 0)]
@@ -111,11 +124,12 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def settings(options: argparse.Namespace) -> list[Setting]:
+    """What this slice runs, ours and theirs in turns."""
     engines = [_OURS, _THEIRS] if options.openevolve else [_OURS]
     found = [
         Setting(engine=engine, slots=slots, calls=factor * slots, children=options.children)
         for slots in options.slots
-        for factor in (3, 1)
+        for factor in options.factors
         for engine in engines
     ]
     if options.long:
@@ -124,24 +138,43 @@ def settings(options: argparse.Namespace) -> list[Setting]:
     return found
 
 
+def kept(journal: Path) -> dict[Setting, list[dict[str, Any]]]:
+    """Every run so far, in the order of the table."""
+    found: dict[Setting, list[dict[str, Any]]] = {}
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else ():
+        row = json.loads(line)
+        found.setdefault(Setting(**row["setting"]), []).append(row["found"])
+    return dict(sorted(found.items(), key=lambda item: _place(item[0])))
+
+
+def _place(setting: Setting) -> tuple[int, int, int, bool]:
+    return setting.children, setting.slots, -setting.calls, setting.engine != _OURS
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", type=Path, default=Path("/work/shared/peer_bench"), help="folder of the workload")
     parser.add_argument("--openevolve", type=Path, help="a Python that has openevolve==0.4.0; without: ours alone")
-    parser.add_argument("--slots", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--slots", type=int, nargs="*", default=[4, 8])
+    parser.add_argument("--factors", type=int, nargs="*", default=[3, 1], help="LLM calls per slot; none: the long run")
     parser.add_argument("--children", type=int, default=160)
-    parser.add_argument("--long", type=int, default=1600, help="children of one long run at L = 3W; 0: none")
+    parser.add_argument("--long", type=int, default=0, help="children of one long run of ours at L = 3W, e.g. 1600")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--fresh", action="store_true", help="forget the runs of earlier slices")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/cluster/peer.md"))
     options = parser.parse_args()
-    results: dict[Setting, list[dict[str, Any]]] = {setting: [] for setting in settings(options)}
+    journal: Path = options.output.with_suffix(".jsonl")
+    if options.fresh:
+        journal.unlink(missing_ok=True)
     for repeat in range(options.repeats):
-        for setting, runs in results.items():
+        for setting in settings(options):
             if setting.children == options.children or repeat == 0:  # the long one once
-                runs.append(measured(setting, options.bench, options.openevolve))
-                print(json.dumps(runs[-1]), flush=True)
+                found = measured(setting, options.bench, options.openevolve)
+                with journal.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"setting": asdict(setting), "found": found}) + "\n")
+                print(json.dumps(found), flush=True)
         text = f"# Evaluations per second\n\n{(__doc__ or '').split(chr(10) * 2, 1)[1].strip()}\n\n"
-        text += f"Median (range) of {repeat + 1} rounds.\n\n{table(results, options.bench)}\n"
+        text += f"Median (range) over the runs of a setting.\n\n{table(kept(journal), options.bench)}\n"
         options.output.write_text(text, encoding="utf-8")
 
 

@@ -100,7 +100,8 @@ def main() -> None:
     options = parser.parse_args()
     table = "\n".join([_HEAD, "|" + "---|" * _HEAD.count(" | ") + "---|", *rows(options)])
     command = (
-        f"python -m benchmarks.cluster.slots --slots {' '.join(map(str, options.slots))} --rounds {options.rounds} "
+        f"python -m benchmarks.cluster.slots --slots {' '.join(map(str, options.slots))} "
+        f"--mutations {' '.join(map(str, options.mutations))} --rounds {options.rounds} "
         f"--unit-s {options.unit_s:g} --thinking {options.thinking:g} --repeats {options.repeats}"
     )
     method = (__doc__ or "").split("\n\n", 2)[2].strip()

@@ -15,6 +15,13 @@ from vibeserve.cluster import connection, nodes
 from vibeserve.cluster.selectors import ACCELERATOR_LABEL
 
 DEADLINE_S = 90.0
+_DETECTION = {
+    # A node that was killed refuses at once, and is given up after less than two seconds; one that is slow has fifteen.
+    "health_check_initial_delay_ms": 300,
+    "health_check_period_ms": 300,
+    "health_check_timeout_ms": 3000,
+    "health_check_failure_threshold": 5,
+}
 
 
 class Racks:
@@ -26,8 +33,10 @@ class Racks:
         self._patch = pytest.MonkeyPatch()
         self._patch.setenv("RAY_AUTH_MODE", "disabled")  # loopback only
         self._patch.setenv("PYTHONPATH", os.getcwd())
+        # As in a job: the checkout is there already, so that no worker waits until one was shipped and unpacked.
+        self._patch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
         self._temp = tempfile.mkdtemp(prefix="vs-", dir="/tmp")  # socket paths must be short
-        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self._temp}
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": self._temp, "_system_config": _DETECTION}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._nodes: dict[str, Any] = {}
 
@@ -43,6 +52,12 @@ class Racks:
 
     def remove(self, name: str) -> None:
         self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
+
+    def clear(self) -> None:
+        """Only the head is left; connected."""
+        for name in list(self._nodes):
+            self.remove(name)
+        until("no node but the head", lambda: all(node.is_head for node in nodes.roster()))
 
     def drain(self, name: str) -> None:
         """What the autoscaler tells the cluster before it ends a machine; connected."""

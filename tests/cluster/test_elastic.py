@@ -22,16 +22,23 @@ from vibeserve.cluster.terms import Terms
 GPU = Demand(cpus=1, gpus=1)
 
 
-@pytest.fixture
-def racks() -> Iterator[Racks]:
-    """One node with one GPU; each test adds and removes its own."""
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Racks]:
     racks = Racks()
+    yield racks
+    racks.close()
+
+
+@pytest.fixture
+def racks(cluster: Racks) -> Iterator[Racks]:
+    """One node with one GPU, and a driver of its own; each test adds and removes its own nodes."""
+    connection.connect(cluster.address)
     try:
-        racks.add("a", gpus=1)
-        connection.connect(racks.address)
-        yield racks
+        cluster.clear()
+        cluster.add("a", gpus=1)
+        yield cluster
     finally:
-        racks.close()
+        connection.disconnect()
 
 
 def start(placement: Placement, key: str, seconds: float = 0.0) -> Any:

@@ -16,7 +16,7 @@ from population.errors import ConfigError, InfrastructureError
 from tests.cluster.racks import Racks, identify, names, until
 from tests.contracts.executor_contract import drain
 from tests.vibeserve.recorded import RecordedEvaluator, toy_kit
-from vibeserve.cluster import connection
+from vibeserve.cluster import connection, nodes
 from vibeserve.cluster.placement import Placement
 from vibeserve.cluster.ray_executor import RayExecutor
 from vibeserve.cluster.selectors import ACCELERATOR_LABEL, Demand
@@ -179,6 +179,28 @@ def test_a_node_that_is_avoided_is_neither_used_nor_counted_unless_nothing_else_
     assert {node for node, *_ in evaluate(placement, 4, 0.1)} == {"b"}
     assert not placement.avoid([known["a"], known["b"]])
     assert names(placement.usable) == ["b"]
+
+
+def test_among_many_nodes_a_task_names_only_those_that_it_must_not_go_to(
+    racks: Racks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "_NAMED", 0)
+    pinned = Placement(H200, Terms(identify=identify))
+    assert pinned.options("c000000")["label_selector"] == H200.labels
+    assert {node for node, *_ in evaluate(pinned, 8, 0.2)} == {"a", "b"}
+    known = {name: node for node in pinned.usable for name in names([node])}
+    assert pinned.avoid([known["a"]])
+    assert pinned.options("c000000")["label_selector"] == {**H200.labels, nodes.NODE_LABEL: f"!in({known['a']})"}
+    assert {node for node, *_ in evaluate(pinned, 4, 0.1)} == {"b"}
+    narrowed = Placement(ONE_GPU, Terms(identify=identify, mixed="stratify"))
+    assert {node for node, *_ in evaluate(narrowed, 6, 0.2)} <= {"a", "b"}
+
+
+def test_what_a_task_says_of_a_thousand_nodes_is_short() -> None:
+    every = [f"{number:056x}" for number in range(1000)]
+    assert nodes.selector_of(every) == {}
+    assert nodes.selector_of(every[3:], every[:3]) == {nodes.NODE_LABEL: f"!in({','.join(every[:3])})"}
+    assert nodes.selector_of(every[:2], every[2:]) == {nodes.NODE_LABEL: f"in({','.join(every[:2])})"}
 
 
 def test_two_gpus_come_from_one_node_by_a_group_that_is_used_again_and_removed(racks: Racks) -> None:

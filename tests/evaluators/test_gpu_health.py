@@ -105,6 +105,15 @@ def test_a_gpu_that_fell_off_the_bus(smi: Smi) -> None:
     assert "GPU 0 no longer answers: nvidia-smi ended with code 15: Unable to determine the device handle" in reason
 
 
+def test_a_gpu_that_was_lost_before_fails_everything_that_comes_to_it(smi: Smi) -> None:
+    smi.fails(LOST, 15)
+    reason = fault(smi.look(), smi.look())
+    assert reason is not None
+    assert "GPU 0 did not answer before the server started: nvidia-smi ended with code 15" in reason
+    smi.fails("No devices were found", 6)  # so it is for a GPU of MIG, too
+    assert fault(smi.look(), smi.look()) is None
+
+
 def test_a_driver_that_hangs(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
     before = smi.look()
     smi._answer.write_text("exec sleep 600\n")

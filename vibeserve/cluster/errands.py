@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
-from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
 
 from population.evaluation import Rejected, Stage
-from vibeserve.cluster.parcels import Parcel
-from vibeserve.executor import Delta, Evaluated, Fault, MeasureTask, Mutated, MutateTask
+from vibeserve.cluster.board import Reporter
+from vibeserve.cluster.parcels import Parcel, opened
+from vibeserve.executor import Delta, Evaluated, Fault, Mutated
 from vibeserve.workshop import Workshop
 
 _FETCH_S = 120.0
 """How long a worker waits for an object that is on its way."""
-_SHOWN = 4096
 _WARM_S, _POLL_S = 60.0, 0.2
 
 
@@ -30,82 +32,84 @@ class Reply:
     node: str
     lost: tuple[str, ...] | None = None
     """Commits whose deltas, or the kit, could not be fetched."""
-
-
-class Board:
-    """Actor: which stage each evaluation is in, and on which node; losing it costs a display, and some patience."""
-
-    def __init__(self) -> None:
-        self._stages: OrderedDict[str, tuple[Stage, float]] = OrderedDict()
-        self._places: dict[str, tuple[str, str]] = {}
-        self._warm: set[int] = set()
-
-    def warmed(self, process: int) -> int:
-        """How many workers are warm, that one included."""
-        self._warm.add(process)
-        return len(self._warm)
-
-    def enter(self, key: str, stage: Stage, place: tuple[str, str]) -> None:
-        """`place`: Ray's ids of the node and of the task, which is another one when the key is submitted again."""
-        self._stages[key], self._places[key] = (stage, time.monotonic()), place
-        self._stages.move_to_end(key)
-        if len(self._stages) > _SHOWN:
-            oldest, _ = self._stages.popitem(last=False)
-            del self._places[oldest]
-
-    def on(self, nodes: frozenset[str]) -> tuple[str, ...]:
-        """Ids of the tasks that were last heard of on these nodes."""
-        return tuple(task for node, task in self._places.values() if node in nodes)
-
-    def stages(self) -> dict[str, tuple[Stage, float]]:
-        now = time.monotonic()
-        return {key: (stage, now - since) for key, (stage, since) in self._stages.items()}
+    unsent: bool = False
+    """They were thought to be on every node: nothing is wrong, and the task is to come again with all of them."""
 
 
 _SHOPS: dict[tuple[str, str], Workshop] = {}
 """This worker's workshop, by run and target: Ray reuses workers."""
 
 
-def warm(parcel: Parcel, board: Any, workers: int) -> None:
+_REPORTERS: dict[bytes, Reporter] = {}
+
+
+class _UnsentError(Exception):
+    """A delta that is neither here nor named."""
+
+
+def warm(letter: bytes, workers: int) -> None:
     """Unpack the kit, and hold this worker until the others are as far, so that each task warms one of its own."""
+    parcel: Parcel = pickle.loads(letter)
     _shop(parcel)
-    deadline_s = time.monotonic() + _WARM_S
+    board, deadline_s = pickle.loads(parcel.board), time.monotonic() + _WARM_S
     while ray.get(board.warmed.remote(os.getpid())) < workers and time.monotonic() < deadline_s:
         time.sleep(_POLL_S)
 
 
-def mutate(task: MutateTask, parcel: Parcel) -> Reply:
-    """The first half of a child, on this worker."""
+def mutate(letter: bytes, deltas: Mapping[str, Any]) -> bytes:
+    """The first half of a child, on this worker; `Parcel.addressed` in, a pickled `Reply` out."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a task without GPUs sees all of them otherwise
-    try:
-        shop = _shop(parcel)
-        chain = _fetch(shop, parcel)
-    except _LOST as error:
-        return _lost(task.key, parcel, error)
-    return _reply(shop.mutate(replace(task, chain=chain)))
+    task, parcel = opened(letter, deltas)
+    return pickle.dumps(_carry_out(task.key, parcel, lambda shop, chain: shop.mutate(replace(task, chain=chain))))
 
 
-def evaluate(task: MeasureTask, parcel: Parcel, board: Any) -> Reply:
-    """A measurement, on this worker and under its resources."""
+def evaluate(letter: bytes, deltas: Mapping[str, Any]) -> bytes:
+    """A measurement, on this worker and under its resources; as `mutate`."""
+    task, parcel = opened(letter, deltas)
     place = (_node(), str(ray.get_runtime_context().get_task_id()))
-    board.enter.remote(task.key, Stage.STATIC, place)
+    reporter = _reporter(parcel)
+    reporter.enter(task.key, Stage.STATIC, place)
     try:
-        shop = _shop(parcel)
-        chain = _fetch(shop, parcel)
-    except _LOST as error:
-        return _lost(task.key, parcel, error)
-    return _reply(shop.measure(replace(task, chain=chain), lambda stage: board.enter.remote(task.key, stage, place)))
+        reply = _carry_out(
+            task.key,
+            parcel,
+            lambda shop, chain: shop.measure(
+                replace(task, chain=chain), lambda stage: reporter.enter(task.key, stage, place)
+            ),
+        )
+    finally:
+        reporter.leave()
+    return pickle.dumps(reply)
 
 
 _LOST = (ray_errors.ObjectLostError, ray_errors.GetTimeoutError)
 
 
+def _carry_out(
+    key: str, parcel: Parcel, work: Callable[[Workshop, tuple[Delta, ...]], Mutated | Evaluated | Rejected | Fault]
+) -> Reply:
+    try:
+        shop = _shop(parcel)
+        chain = _fetch(shop, parcel)
+    except (*_LOST, _UnsentError) as error:
+        fault = Fault(reason=f"{key}: an object that it needs was lost on its way: {type(error).__name__}")
+        unsent = isinstance(error, _UnsentError)
+        return Reply(outcome=fault, node=_node(), lost=parcel.commits, unsent=unsent)
+    return Reply(outcome=work(shop, chain), node=_node())
+
+
 def _shop(parcel: Parcel) -> Workshop:
     if parcel.shop not in _SHOPS:
-        kit = ray.get(parcel.kit, timeout=_FETCH_S)
+        kit = ray.get(pickle.loads(parcel.kit), timeout=_FETCH_S)
         _SHOPS.clear()
         _SHOPS[parcel.shop] = Workshop(kit)
     return _SHOPS[parcel.shop]
+
+
+def _reporter(parcel: Parcel) -> Reporter:
+    if parcel.board not in _REPORTERS:
+        _REPORTERS[parcel.board] = Reporter(pickle.loads(parcel.board))
+    return _REPORTERS[parcel.board]
 
 
 def _fetch(shop: Workshop, parcel: Parcel) -> tuple[Delta, ...]:
@@ -113,19 +117,12 @@ def _fetch(shop: Workshop, parcel: Parcel) -> tuple[Delta, ...]:
     lacking = shop.lacks(parcel.commits)
     if not lacking:
         return ()
-    refs = dict(zip(parcel.commits, parcel.deltas, strict=True))
-    data = ray.get([refs[commit] for commit in lacking], timeout=_FETCH_S)
+    if not all(commit in parcel.deltas for commit in lacking):
+        raise _UnsentError
+    data = ray.get([parcel.deltas[commit] for commit in lacking], timeout=_FETCH_S)
     return tuple(Delta(commit=commit, data=found) for commit, found in zip(lacking, data, strict=True))
 
 
-def _lost(key: str, parcel: Parcel, error: Exception) -> Reply:
-    fault = Fault(reason=f"{key}: an object that it needs was lost on its way: {type(error).__name__}")
-    return Reply(outcome=fault, node=_node(), lost=parcel.commits)
-
-
-def _reply(outcome: Mutated | Evaluated | Rejected | Fault) -> Reply:
-    return Reply(outcome=outcome, node=_node())
-
-
+@lru_cache(maxsize=1)
 def _node() -> str:
     return str(ray.get_runtime_context().get_node_id())

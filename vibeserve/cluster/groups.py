@@ -6,14 +6,13 @@ leave several GPUs free that are never free at once. To make one costs 0.1 s, an
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from vibeserve.cluster.nodes import selector_of
 from vibeserve.cluster.selectors import Demand
 
 _READY_S = 5
@@ -40,12 +39,14 @@ class Groups:
         self._demand = demand
         self._groups: list[_Group] = []
 
-    def strategy(self, key: str, nodes: Collection[str]) -> PlacementGroupSchedulingStrategy:
-        """The group for this evaluation: a free one, or a new one on one of these nodes (ids, at least one)."""
+    def strategy(
+        self, key: str, nodes: Collection[str], selector: Mapping[str, str]
+    ) -> PlacementGroupSchedulingStrategy:
+        """The group for this evaluation: a free one, or a new one on one of these nodes (ids, as `selector` says)."""
         free = [group for group in self._groups if group.key is None and not group.retired]
         group = min(free, key=lambda each: not each.handle.wait(0), default=None)
         if group is None:
-            group = self._make(frozenset(nodes))
+            group = self._make(frozenset(nodes), selector)
         group.key = key
         return PlacementGroupSchedulingStrategy(placement_group=group.handle, placement_group_bundle_index=0)
 
@@ -74,10 +75,9 @@ class Groups:
         for group in list(self._groups):
             self._remove(group)
 
-    def _make(self, nodes: frozenset[str]) -> _Group:
+    def _make(self, nodes: frozenset[str], selector: Mapping[str, str]) -> _Group:
         bundle = {"CPU": float(self._demand.cpus), "GPU": float(self._demand.gpus)}
-        selector = {**self._demand.labels, **selector_of(nodes)}
-        handle = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[selector])
+        handle = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[dict(selector)])
         group = _Group(handle=handle, made_for=nodes)
         self._groups.append(group)
         # What is given to a group that is not there yet would wait for ever if the node left meanwhile.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container
 from typing import Any, TypeVar
 
 import ray
@@ -15,6 +15,8 @@ from vibeserve.cluster.selectors import Demand, Node, fits
 
 NODE_LABEL = "ray.io/node-id"
 _NODE_TIMEOUT_S = 60.0
+_NAMED = 16
+"""So many nodes are named one by one. A thousand names would be 56 kB in every task."""
 
 Answer = TypeVar("Answer")
 
@@ -43,9 +45,15 @@ def _node(row: dict[str, Any], draining: Container[str], alone: bool) -> Node:
     )
 
 
-def selector_of(nodes: Iterable[str]) -> dict[str, str]:
-    """Ray's label selector that names these nodes (at least one). A malformed id would abort the driver."""
-    return {NODE_LABEL: f"in({','.join(sorted(nodes))})"}
+def selector_of(nodes: Collection[str], others: Collection[str] = ()) -> dict[str, str]:
+    """Ray's label selector that means these nodes (ids, at least one) and none of the others that a demand matches.
+
+    Where there are many it only excludes the others, so it means a node that joins later, too: what goes there before
+    anybody has looked at it must find out for itself whether it may. A malformed id would abort the driver.
+    """
+    if len(nodes) <= _NAMED or len(others) > len(nodes):
+        return {NODE_LABEL: f"in({','.join(sorted(nodes))})"}
+    return {NODE_LABEL: f"!in({','.join(sorted(others))})"} if others else {}
 
 
 def capacity(demand: Demand) -> int:

@@ -1,57 +1,104 @@
-"""Decides how kit and deltas reach a worker: put into the object store once, and taken by those who lack them."""
+"""Decides how kit and deltas reach a worker: put into the object store once, and named only where they may be needed.
+
+A reference inside a task's arguments costs the worker a call to the driver, whether it is used or not. So a delta is
+put and named only while some node is not known to have it, and the kit's reference travels as text, for a worker to
+read when it has no workshop yet.
+"""
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
+from ray import cloudpickle as untyped_cloudpickle
 
-from vibeserve.executor import Delta
+from vibeserve.executor import Delta, Task
 from vibeserve.workshop import Kit
 
+cloudpickle: Any = untyped_cloudpickle
 _KEPT = 8192
 """References that are held; what was not used for so long is put again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """References to what a task may need. Ray hands them over as they are, because they are no arguments themselves."""
+    """What a worker may need for a task, by reference."""
 
     shop: tuple[str, str]
     """Names the kit: a worker that has unpacked it asks for it no more."""
-    kit: Any
+    kit: bytes
+    """The reference, pickled."""
+    board: bytes
+    """The actor's handle, pickled."""
     commits: tuple[str, ...] = ()
     """Ancestors first."""
-    deltas: tuple[Any, ...] = ()
+    deltas: Mapping[str, Any] = field(default_factory=dict)
+    """Commit → reference, of those that not every node has."""
+
+    def addressed(self, task: Task) -> tuple[bytes, Mapping[str, Any]]:
+        """Arguments of the Ray task; `opened` is the inverse."""
+        return pickle.dumps((replace(task, chain=()), replace(self, deltas={}))), self.deltas
+
+
+def opened(letter: bytes, deltas: Mapping[str, Any]) -> tuple[Any, Parcel]:
+    """The task and what came with it."""
+    task, parcel = pickle.loads(letter)
+    return task, replace(parcel, deltas=deltas)
 
 
 class Parcels:
-    """What one driver has put into the object store."""
+    """What one driver has put into the object store, and which nodes have it already."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, board: Any) -> None:
         self._kit = kit
+        self._board: bytes = cloudpickle.dumps(board)
         self._kit_ref: Any = None
+        self._kit_letter = b""
         self._refs: OrderedDict[str, Any] = OrderedDict()
+        self._places: dict[str, int] = {}
+        """Commit → the nodes that have it, one bit each."""
+        self._bits: dict[str, int] = {}
+        self._everywhere: tuple[Collection[str], int] = ((), 0)
 
-    def parcel(self, chain: Sequence[Delta]) -> Parcel:
-        """What leads to a task's commits, from wherever the worker is."""
+    def parcel(self, chain: Sequence[Delta], nodes: Collection[str] = ()) -> Parcel:
+        """What leads to a task's commits, from whichever of the nodes it will run on; none: from anywhere."""
         if self._kit_ref is None:
             self._kit_ref = ray.put(self._kit)
+            self._kit_letter = cloudpickle.dumps(self._kit_ref)
+        everywhere = self._mask(nodes)
         return Parcel(
             shop=(self._kit.run, self._kit.target_digest),
-            kit=self._kit_ref,
+            kit=self._kit_letter,
+            board=self._board,
             commits=tuple(delta.commit for delta in chain),
-            deltas=tuple(self._ref(delta) for delta in chain),
+            deltas={d.commit: self._ref(d) for d in chain if not everywhere or everywhere & ~self._at(d.commit)},
         )
 
+    def arrived(self, commits: Collection[str], node: str) -> None:
+        """The node has these commits."""
+        bit = self._bits.setdefault(node, 1 << len(self._bits))
+        for commit in commits:
+            self._places[commit] = self._at(commit) | bit
+
     def lost(self, commits: Collection[str]) -> None:
-        """The object store no longer has them, or the kit: they are put again when the next task needs them."""
+        """The object store or a node no longer has them, or the kit: they are put again at the next need."""
         self._kit_ref = None
         for commit in commits:
             self._refs.pop(commit, None)
+            self._places.pop(commit, None)
+
+    def _at(self, commit: str) -> int:
+        return self._places.get(commit, 0)
+
+    def _mask(self, nodes: Collection[str]) -> int:
+        if nodes is not self._everywhere[0]:
+            bits = [self._bits.setdefault(node, 1 << len(self._bits)) for node in nodes]
+            self._everywhere = (nodes, sum(bits))
+        return self._everywhere[1]
 
     def _ref(self, delta: Delta) -> Any:
         ref = self._refs.get(delta.commit)

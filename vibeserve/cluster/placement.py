@@ -1,7 +1,8 @@
 """Decides where a run's evaluations go: on which nodes, how many at once, and which of Ray's options say so.
 
-Only on nodes that match the target's demand, have the run's hardware, stay in the cluster and are not avoided. Every
-selector names them one by one: a node that joins is looked at before anything is measured there.
+Only on nodes that match the target's demand, have the run's hardware, stay in the cluster and are not avoided. A
+selector names them one by one while they are few: a node that joins is looked at before anything is sent there. Among
+many only those that do not take part are named, and a worker refuses what it finds itself unfit for.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Placement:
         self._nodes: list[Node] = []
         self._alive: frozenset[str] = frozenset()
         self._usable: frozenset[str] = frozenset()
+        self._selector: dict[str, str] = {}
         self._slots, self._looked_at = 0, float("-inf")
         self._look()
 
@@ -82,11 +84,10 @@ class Placement:
         """Ray's options for the evaluation `key`, which holds its place until `release`."""
         self._holding.add(key)
         options: dict[str, Any] = {"num_cpus": self._demand.cpus, "num_gpus": self._demand.gpus, "max_retries": 0}
-        # Without any usable node the task fails at once or waits where the last ones were; either way it is retried.
-        nodes = self._usable or frozenset(self._stratum.members)
         if self._groups is not None:
-            return options | {"scheduling_strategy": self._groups.strategy(key, nodes)}
-        return options | {"label_selector": {**self._demand.labels, **selector_of(nodes)}}
+            nodes = self._usable or self._stratum.members
+            return options | {"scheduling_strategy": self._groups.strategy(key, nodes, self._selector)}
+        return options | {"label_selector": self._selector}
 
     def release(self, key: str) -> None:
         """The evaluation ended, was cancelled or was lost; idempotent."""
@@ -155,6 +156,7 @@ class Placement:
             self._admit(fitting)
         usable = [node for node in fitting if node.id in self._stratum.members]
         self._usable = frozenset(node.id for node in usable) - self._avoided or frozenset(node.id for node in usable)
+        self._selector = self._select(nodes)
         self._slots = self._count([node for node in usable if node.id in self._usable])
         if self._groups is not None:
             self._groups.keep(self._usable, self._slots)
@@ -167,6 +169,12 @@ class Placement:
             else:
                 differs = ", ".join(differences(self._stratum.expected or {}, said))
                 self._terms.say(f"not used, because its hardware differs: {node.name} has {differs}")
+
+    def _select(self, nodes: Collection[Node]) -> dict[str, str]:
+        """Ray's selector of the usable nodes among all; without any, the task fails at once or waits where the last
+        ones were: either way it is retried."""
+        others = {node.id for node in nodes if fits(node, self._demand)} - self._usable
+        return {**self._demand.labels, **selector_of(self._usable or self._stratum.members, others)}
 
     def _count(self, nodes: Collection[Node]) -> int:
         slots = sum(fits(node, self._demand) for node in nodes)

@@ -6,9 +6,10 @@ Two pools. A mutation holds no evaluation resources (an LLM may think for minute
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -16,15 +17,17 @@ from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from population.evaluation import Stage
 from vibeserve.cluster import errands
+from vibeserve.cluster.board import Board
 from vibeserve.cluster.connection import disconnect
 from vibeserve.cluster.errands import Reply
 from vibeserve.cluster.parcels import Parcels
 from vibeserve.cluster.placement import Placement
 from vibeserve.cluster.quarantine import Quarantine
-from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, MutateTask, Outcome, Task
+from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, Mutated, MutateTask, Outcome, Task
 from vibeserve.workshop import Kit
 
 _BOARD_TIMEOUT_S = 0.5
@@ -52,16 +55,22 @@ class RayExecutor:
     overlaps = True
 
     def __init__(self, kit: Kit, placement: Placement) -> None:
-        self._placement, self._parcels, self._quarantine = placement, Parcels(kit), Quarantine()
-        self._board: Any = ray.remote(num_cpus=0, max_restarts=3)(errands.Board).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 3, "scheduling_strategy": here}
+        self._board: Any = ray.remote(**options)(
+            Board
+        ).remote()  # beside the driver: it must outlive the nodes that it tells of
+        self._placement, self._parcels, self._quarantine = placement, Parcels(kit, self._board), Quarantine()
         self._mutate: Any = ray.remote(num_cpus=0, max_retries=0)(errands.mutate)
         self._evaluate: Any = ray.remote(errands.evaluate)
+        self._prepared: tuple[Mapping[str, Any], Any] = ({}, self._evaluate)
+        """Options, and the evaluation with them: most are like the one before."""
         self._flights: dict[str, _Flight] = {}
         self._held: deque[MeasureTask] = deque()
         """Submitted, but not given to Ray: it would not line them up."""
         self._hold_until_s = float("-inf")
         self._known, self._gone = placement.alive(), frozenset[str]()
-        self._ended: SimpleQueue[tuple[str, Any, Future[Reply]]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[str, Any, Future[bytes]]] = SimpleQueue()
 
     @property
     def evaluate_slots(self) -> int:
@@ -74,12 +83,12 @@ class RayExecutor:
     def warm(self, workers: int) -> None:
         """Start worker processes and let them unpack the kit, so that the first tasks need not wait for that."""
         task: Any = ray.remote(num_cpus=0, max_retries=0)(errands.warm)
-        parcel = self._parcels.parcel(())
-        ray.wait([task.remote(parcel, self._board, workers) for _ in range(workers)], num_returns=workers)
+        letter = pickle.dumps(self._parcels.parcel(()))
+        ray.wait([task.remote(letter, workers) for _ in range(workers)], num_returns=workers)
 
     def submit(self, task: Task) -> None:
         if isinstance(task, MutateTask):
-            ref = self._mutate.remote(replace(task, chain=()), self._parcels.parcel(task.chain))
+            ref = self._mutate.remote(*self._addressed(task))
             self._fly(task, ref, mutation=True)
         else:
             self._held.append(task)
@@ -90,9 +99,13 @@ class RayExecutor:
             return
         while self._held and (self._placement.queues or self._measuring < self._placement.slots()):
             task = self._held.popleft()
-            evaluate = self._evaluate.options(**self._placement.options(task.key))
-            ref = evaluate.remote(replace(task, chain=()), self._parcels.parcel(task.chain), self._board)
-            self._fly(task, ref, mutation=False)
+            options = self._placement.options(task.key)
+            if options != self._prepared[0]:
+                self._prepared = options, self._evaluate.options(**options)
+            self._fly(task, self._prepared[1].remote(*self._addressed(task)), mutation=False)
+
+    def _addressed(self, task: Task) -> tuple[bytes, Mapping[str, Any]]:
+        return self._parcels.parcel(task.chain, self._placement.alive()).addressed(task)
 
     @property
     def _measuring(self) -> int:
@@ -101,7 +114,7 @@ class RayExecutor:
     def _fly(self, task: Task, ref: Any, mutation: bool) -> None:
         key = task.key
         self._flights[key] = _Flight(key, task, ref, time.monotonic(), mutation)
-        future: Future[Reply] = ref.future()
+        future: Future[bytes] = ref.future()
         future.add_done_callback(lambda done: self._ended.put((key, ref, done)))
 
     def wait(self, timeout_s: float) -> Sequence[Completion]:
@@ -143,11 +156,11 @@ class RayExecutor:
         if not flight.mutation:
             self._placement.release(flight.key)
 
-    def _outcome(self, flight: _Flight, done: Future[Reply]) -> Outcome | None:
+    def _outcome(self, flight: _Flight, done: Future[bytes]) -> Outcome | None:
         """None: it has not ended, because it could not begin."""
         key = flight.key
         try:
-            reply = done.result()
+            reply: Reply = pickle.loads(done.result())
         except ray_errors.TaskUnschedulableError as error:  # its nodes have left the cluster since it was submitted
             if not isinstance(flight.task, MeasureTask):
                 return Fault(reason=f"{key}: {error}")
@@ -160,9 +173,14 @@ class RayExecutor:
             return Fault(reason=f"{key}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         if reply.lost is not None:
             self._parcels.lost(reply.lost)
-        elif not flight.mutation:
-            return self._judged(reply)
-        return reply.outcome
+            if reply.unsent:
+                self.submit(flight.task)
+                return None
+            return reply.outcome
+        self._parcels.arrived([delta.commit for delta in flight.task.chain], reply.node)
+        if isinstance(reply.outcome, Mutated):
+            self._parcels.arrived([reply.outcome.commit], reply.node)
+        return reply.outcome if flight.mutation else self._judged(reply)
 
     def _judged(self, reply: Reply) -> Outcome:
         """What an evaluation says of the node that it ran on."""

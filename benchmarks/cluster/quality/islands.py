@@ -16,7 +16,7 @@ from population.genome import Knob
 from population.objectives import FloatArray
 from population.recipe import Recipe
 from search.landscape import survey
-from search.moves import MoveConfig, moves_from
+from search.moves import MoveConfig, moves_from, steps_only
 from search.pedigree import Descent
 from search.variation import VariationConfig, variations
 
@@ -78,7 +78,7 @@ class OpenEvolve(Alone):
             knobs = variations(_knobs(archive, parent), [_knobs(archive, mate)], VariationConfig(), rng)[0]
             return Proposal(number=number, operator=Operator.TUNE, parents=(parent,), knobs=knobs)
         land = survey(archive, self.descent)
-        moves = moves_from(land, parent, mates, land.taken(pending), MoveConfig(tune_draws=2), rng)
+        moves = moves_from(land, parent, mates, land.taken(pending), steps_only(MoveConfig(tune_draws=2)), rng)
         if not moves:
             return None
         move = moves[int(rng.integers(len(moves)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -22,9 +23,15 @@ def tables(results: Sequence[Result]) -> str:
         f"Paired by seed: runs in which {OURS} is ahead, median difference": _pairs,
         "CPU milliseconds per child, the simulation's own included": _cpu,
     }
-    return "\n\n".join(
-        _table(title, settings, [cells(results, s) for s in settings]) for title, cells in wanted.items()
-    )
+    heads = [(slots, space, children, _seeds(results, (slots, space, children))) for slots, space, children in settings]
+    return "\n\n".join(_table(title, heads, [cells(results, s) for s in settings]) for title, cells in wanted.items())
+
+
+def _seeds(results: Iterable[Result], setting: Setting) -> str:
+    """How many runs of each contestant; the fewest and the most if they differ."""
+    counts = Counter(r.job.contestant for r in results if _setting(r) == setting)
+    least, most = min(counts.values()), max(counts.values())
+    return str(most) if least == most else f"{least}–{most}"
 
 
 def _setting(result: Result) -> Setting:
@@ -36,11 +43,10 @@ def _of(results: Iterable[Result], setting: Setting, contestant: str) -> dict[in
     return {r.job.seed: r for r in results if _setting(r) == setting and r.job.contestant == contestant}
 
 
-def _table(title: str, settings: Sequence[Setting], rows: Sequence[Sequence[str]]) -> str:
-    head = ["slots", "space", "children", *ON_PROBLEMS]
+def _table(title: str, heads: Sequence[tuple[int, str, int, str]], rows: Sequence[Sequence[str]]) -> str:
+    head = ["slots", "space", "children", "seeds", *ON_PROBLEMS]
     lines = [f"### {title}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for (slots, space, children), cells in zip(settings, rows, strict=True):
-        lines.append(f"| {slots} | {space} | {children} | {' | '.join(cells)} |")
+    lines += [f"| {' | '.join([*map(str, first), *cells])} |" for first, cells in zip(heads, rows, strict=True)]
     return "\n".join(lines)
 
 

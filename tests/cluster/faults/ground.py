@@ -1,7 +1,8 @@
 """What happens to evaluations and mutations, and what is written down of it, independently of any ledger.
 
 A ground is a folder that all processes of a test share. Files in it say what goes wrong on which node (`hold-b`,
-`broken-b`, `full-b`, `outage`); its log, to which everybody appends whole lines, says what was begun, ended, recorded.
+`broken-b`, `full-b`, `outage`), and what is said of its GPU there (`nvidia-smi-b`, a program); its log, to which
+everybody appends whole lines, says what was begun, ended, recorded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from evaluators import gpu_health
 from evaluators.evaluator import EvaluationTask, Lease
 from evaluators.process import Launch, RunningProcess
 from population.candidate import Proposal
@@ -67,6 +69,12 @@ class Ground:
     def set(self, what: str) -> None:
         (self.folder / what).touch()
 
+    def program(self, what: str, script: str) -> None:
+        """A program of this name that does what the lines of a shell say, with the ground as `$ground`."""
+        path = self.folder / what
+        path.write_text(f"#!/bin/sh\nground={self.folder}\n{script}")
+        path.chmod(0o755)
+
     def clear(self, what: str) -> None:
         (self.folder / what).unlink()
 
@@ -113,6 +121,8 @@ class GroundEvaluator:
 
     def evaluate(self, task: EvaluationTask, lease: Lease, progress: Callable[[Stage], None]) -> Evaluation:
         ground, node, key = here(), os.environ.get(NODE_VARIABLE, "driver"), task.candidate
+        smi = str(ground.folder / f"nvidia-smi-{node}")
+        before = gpu_health.look(("0",), smi)
         with _server(task) as server:
             processes = tuple(map(_identity, (os.getpid(), server.pid, server.supervisor_pid)))
             ground.note(Note(what="begin", key=key, node=node, processes=processes))
@@ -120,11 +130,16 @@ class GroundEvaluator:
                 ground.note(Note(what="hold", key=key, node=node))
             while ground.now(f"hold-{node}"):
                 time.sleep(_POLL_S)
-            if ground.now(f"broken-{node}"):
-                raise InfrastructureError("GPU 0 no longer answers: GPU is lost")
             if ground.now(f"full-{node}"):
                 Path("/dev/full").write_text("a server's log")
-            evaluation = RecordedEvaluator(delay_s=self.delay_s).evaluate(task, lease, progress)
+            if ground.now(f"broken-{node}"):
+                evaluation: Evaluation = Rejected(stage=Stage.BOOT, reason="CUDA error: unspecified launch failure")
+            else:
+                evaluation = RecordedEvaluator(delay_s=self.delay_s).evaluate(task, lease, progress)
+        if isinstance(evaluation, Rejected):
+            wrong = gpu_health.fault(before, gpu_health.look(("0",), smi))
+            if wrong is not None:
+                raise InfrastructureError(wrong)
         ground.note(Note(what="end", key=key, node=node))
         return evaluation
 

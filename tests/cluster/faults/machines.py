@@ -1,6 +1,6 @@
 """A Ray cluster of this machine's processes, made to be broken: every node can be killed, stopped and replaced.
 
-The head holds no evaluation, as on a real cluster; the other nodes hold one each and know their name.
+The head holds no evaluation, as on a real cluster; the other nodes hold one per CPU and know their name.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _DETECTION = {
 class Machines:
     """The cluster. Ends with everything it consists of in `close`."""
 
-    def __init__(self, ground: Path, names: tuple[str, ...] = ("a", "b")) -> None:
+    def __init__(self, ground: Path, names: tuple[str, ...] = ("a", "b"), cpus: int = 1) -> None:
         from ray.cluster_utils import Cluster
 
-        self._ground, self._patch = ground, pytest.MonkeyPatch()
+        self._ground, self._cpus, self._patch = ground, cpus, pytest.MonkeyPatch()
         self._patch.setenv("RAY_AUTH_MODE", "disabled")  # loopback only
         self._patch.setenv("PYTHONPATH", os.getcwd())
         self._patch.setenv("RAY_worker_niceness", "0")
@@ -49,8 +49,8 @@ class Machines:
         return str(self._cluster.address)
 
     def add(self, name: str) -> None:
-        """A node of that name joins, with room for one evaluation."""
-        self._nodes[name] = self._cluster.add_node(num_cpus=1, **self._environment(name))
+        """A node of that name joins."""
+        self._nodes[name] = self._cluster.add_node(num_cpus=self._cpus, **self._environment(name))
 
     def kill(self, name: str) -> None:
         """SIGKILL to everything that Ray started the node with; its workers lose their raylet."""

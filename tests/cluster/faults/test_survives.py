@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from population.events import Faulted
+from population.ledger import read_events
 from tests.cluster.faults.ground import Ground, Note, born
 from tests.cluster.faults.machines import Machines
 from tests.cluster.faults.world import DEADLINE_S, World, until
@@ -110,7 +112,7 @@ def test_what_the_driver_put_into_the_object_store_is_lost(machines: Machines, w
     with world.driver(machines.address) as driver:
         held = caught(world, driver)
         world.ground.set("lose-objects")
-        until(lambda: not world.ground.now("lose-objects"), "every object is gone")
+        until(lambda: not world.ground.now("lose-objects"), "every object is gone", driver)
         machines.kill("b")
         machines.add("c")
         until(lambda: held.key in world.faulted(), "the driver knows", driver)
@@ -121,7 +123,30 @@ def test_what_the_driver_put_into_the_object_store_is_lost(machines: Machines, w
     world.require_intact()
 
 
-def test_a_node_with_a_broken_gpu_fails_twice_and_gets_no_more_work(machines: Machines, world: World) -> None:
+FINE = "<nvidia_smi_log><gpu><fb_memory_usage><total>81559 MiB</total><used>4 MiB</used></fb_memory_usage></gpu>"
+FELL_OFF = f"""
+test -e $ground/fell || {{ touch $ground/fell; echo "{FINE}</nvidia_smi_log>"; exit 0; }}
+echo "Unable to determine the device handle for GPU0000:18:00.0: GPU is lost. Reboot the system"
+exit 15
+"""
+"""XID 79 in the middle of the first evaluation."""
+HELD = f"""echo "{FINE.replace("4 MiB", "79000 MiB")}</nvidia_smi_log>" """
+"""Another's process has the memory, so every server fails with CUDA's `out of memory`."""
+
+
+SENT_AHEAD = 3
+"""Evaluations that Ray may still have when one has failed: two per slot (`Flow.prefetch`), minus that one."""
+
+
+@pytest.mark.parametrize(
+    ("smi", "said"),
+    [(FELL_OFF, ("no longer answers", "did not answer before")), (HELD, ("79,000 of 81,559 MiB in use",) * 2)],
+    ids=["XID", "out of memory"],
+)
+def test_a_node_with_a_broken_gpu_fails_twice_and_gets_no_more_work(
+    machines: Machines, world: World, smi: str, said: tuple[str, str]
+) -> None:
+    world.ground.program("nvidia-smi-b", smi)
     world.ground.set("broken-b")
     with world.driver(machines.address) as driver:
         until(lambda: len(world.faulted()) >= 2, "the node has failed twice", driver)
@@ -131,8 +156,12 @@ def test_a_node_with_a_broken_gpu_fails_twice_and_gets_no_more_work(machines: Ma
     faults = Counter(world.faulted())
     assert max(faults.values()) <= 2, "a third failure would have been charged"
     later = [note for note in world.ground.notes()[quarantined:] if note.what == "begin" and note.node == "b"]
-    assert len(later) <= 1, "only what had been sent there before"
+    assert len(later) <= SENT_AHEAD, "only what had been given to Ray before"
     assert {note.node for note in world.ground.notes() if note.what == "end"} == {"a"}
+    reasons = [event.reason for event in read_events(world.run_dir / "ledger") if isinstance(event, Faulted)]
+    assert all(any(what in reason for what in said) for reason in reasons)
+    assert any(said[-1] in reason for reason in reasons), "the second failure was none of the GPU's"
+    assert sum("no more work for node" in reason for reason in reasons) == 1
     world.require_intact()
 
 
@@ -166,7 +195,11 @@ def test_the_disk_of_the_driver_is_full(machines: Machines, world: World) -> Non
 def test_the_provider_is_out_for_a_while(machines: Machines, world: World) -> None:
     world.ground.set("outage")
     with world.driver(machines.address) as driver:
-        until(lambda: any(n > ATTEMPTS for n in refusals(world.ground).values()), "more than an evaluation's attempts")
+        until(
+            lambda: any(n > ATTEMPTS for n in refusals(world.ground).values()),
+            "more than an evaluation's attempts",
+            driver,
+        )
         world.ground.clear("outage")
         world.finish(driver)
     assert Counter(world.faulted()) == refusals(world.ground)
