@@ -45,6 +45,10 @@ class EvaluationTask:
     profile: bool = False
     first_party: bool = False
     """The tree is made of the checkout's own seed, recipes, knobs and merges, so it may run without isolation."""
+    until: Stage | None = None
+    """CHECKER or BENCHMARK: the last stage, for who only wants to know how far a tree is: nothing is audited or
+    profiled, and `Scored` has the samples of one repeat, or none. Such an evaluation proves nothing and is never
+    recorded. None: all stages."""
     output: Path | None = None
     """Folder for server log, checker and benchmark output (children/<id>/); None keeps nothing."""
 

@@ -108,6 +108,8 @@ class _Evaluation:
         with site.server(self._pod) as server:
             if (rejected := self._judge(server)) is not None:
                 return rejected
+            if site.task.until is Stage.CHECKER:
+                return Measurement(samples={})
             if not (site.task.judged and site.target.server.restart_after_checker):
                 return self._benchmark(server)
         # What the checker taught it goes with its memory and its home.
@@ -136,7 +138,7 @@ class _Evaluation:
             client = LoadSession(site.endpoint(server.url), site.loads(), site.client(self._pod))
             session = stack.enter_context(client)
             measured = self._measure(server, session)
-            if not isinstance(measured, Rejected) and site.task.profile:
+            if not isinstance(measured, Rejected) and site.task.profile and site.task.until is None:
                 clock.enter(Stage.PROFILE)
                 self._profile(server, session)
         return measured
@@ -157,7 +159,7 @@ class _Evaluation:
                 output=site.output / "target_benchmark.json",
             )
             measured = measure_with(server, own, site.plan())
-            if not isinstance(measured, Rejected) and site.target.audit is not None:
+            if not isinstance(measured, Rejected) and site.target.audit is not None and site.task.until is None:
                 answers = self._answers(session)
                 measured = answers if isinstance(answers, Rejected) else replace(measured, responses=answers)
         if not isinstance(measured, Rejected):
@@ -190,7 +192,7 @@ class _Evaluation:
     def _audited(self, measured: Measurement) -> Evaluation:
         site = self._site
         figures: dict[str, float] = {}
-        if site.target.audit is not None:
+        if site.target.audit is not None and site.task.until is None:
             self._clock.enter(Stage.AUDIT)
             verdict = self._audit(measured.responses)
             if isinstance(verdict, Rejected):

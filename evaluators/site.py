@@ -85,7 +85,7 @@ class Site:
         """What to measure."""
         return Plan(
             objectives=self.target.objectives,
-            repeats=self.task.repeats or self.target.benchmark.repeats,
+            repeats=1 if self.task.until is not None else self.task.repeats or self.target.benchmark.repeats,
             warmup_requests=self.target.benchmark.warmup_requests,
             warmup_tokens=self.target.benchmark.warmup_tokens,
             trace_seed=self.task.trace_seed,
@@ -93,7 +93,7 @@ class Site:
             bar=self.task.bar,
             cpus=self.lease.cpus,
             gpus=self.lease.gpus,
-            noise_retries=self.noise_retries,
+            noise_retries=0 if self.task.until is not None else self.noise_retries,
             best=self.best,
         )
 

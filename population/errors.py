@@ -10,6 +10,9 @@
     ├── RepositoryError         exit code 1   git refused
     └── InfrastructureError     exit code 1   the machine failed (disk full, node lost, Ray absent): retried, never
                                               charged to a candidate
+        └── ProviderError                     the provider of a language model failed us
+            ├── ProviderDown                  it does not answer, or has no capacity: waited for
+            └── ProviderRefused               it will not answer us (key, credit, model): the run stops
 
 A candidate that fails is not an exception but a value: `population.evaluation.Rejected`.
 """
@@ -17,6 +20,10 @@ A candidate that fails is not an exception but a value: `population.evaluation.R
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from population.spending import Spending
 
 
 class VibeServeError(Exception):
@@ -65,3 +72,31 @@ class RepositoryError(VibeServeError):
 
 class InfrastructureError(VibeServeError):
     """The machine failed, not the candidate: disk full, node lost, port taken, Ray absent."""
+
+
+class ProviderError(InfrastructureError):
+    """The provider of a language model failed us. Never a candidate's fault.
+
+    Attributes:
+        spent: what was asked of it, for nothing, before it failed.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.spent: tuple[Spending, ...] = ()
+
+
+class ProviderDown(ProviderError):  # a state that passes
+    """No answer, no capacity, or a stream that broke again and again.
+
+    Attributes:
+        wait_s: seconds that it asks us to wait; None: it does not say.
+    """
+
+    def __init__(self, message: str, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class ProviderRefused(ProviderError):  # what it did
+    """It will not answer us, and asking again does not help: a wrong key, no credit, an unknown model."""

@@ -17,6 +17,7 @@ from population.candidate import Proposal
 from population.evaluation import Place, Rejected, Scored
 from population.genome import Genome
 from population.objectives import Objective
+from population.spending import Spending
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -86,6 +87,8 @@ class MutationDone(Stamped):
     genome: Genome
     summary: str = ""
     elapsed_s: float = 0.0
+    spent: tuple[Spending, ...] = ()
+    """What models were asked for it; here and below empty in records older than the field."""
     kind: Literal["mutation_done"] = "mutation_done"
 
 
@@ -100,6 +103,8 @@ class Ended(Stamped):
     evaluation: AnyEvaluation
     elapsed_s: float = 0.0
     place: Place | None = None
+    spent: tuple[Spending, ...] = ()
+    """What models were asked since the last record of this child: for a mutation that failed, or a judgement."""
     kind: Literal["ended"] = "ended"
 
 
@@ -144,6 +149,8 @@ class Faulted(Stamped):
     key: str
     reason: str
     attempt: int
+    spent: tuple[Spending, ...] = ()
+    """What models were asked in vain."""
     kind: Literal["faulted"] = "faulted"
 
 

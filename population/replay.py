@@ -28,6 +28,7 @@ from population.events import (
     Stopped,
 )
 from population.objectives import ObjectiveSet
+from population.spending import Spending
 
 
 @dataclass
@@ -59,9 +60,11 @@ class State:
     evaluate_s: float = 0.0
     """Wall seconds of all evaluations that ended, re-measurements and finals among them."""
     mutate_s: float = 0.0
-    """Wall seconds of all mutations that ended in a commit."""
+    """Wall seconds of all mutations that ended, in a commit or without."""
     candidates_s: float = 0.0
     """Wall seconds of mutation and evaluation of all candidates."""
+    spent: dict[tuple[str, str], Spending] = field(default_factory=dict)
+    """(Role, model) → what was asked of it."""
     past_s: float = 0.0
     """Active seconds of the epochs before this one."""
     epoch_s: float = 0.0
@@ -121,6 +124,10 @@ class State:
         """
         self.check(event)
         _APPLY[type(event)](self, event)
+        if isinstance(event, MutationDone | Ended | Faulted):
+            for spending in event.spent:
+                key = (spending.role, spending.model)
+                self.spent[key] = self.spent[key] + spending if key in self.spent else spending
         self.epoch_s = max(self.epoch_s, event.active_s)
 
 
@@ -200,11 +207,12 @@ def _mutation_done(state: State, event: MutationDone) -> None:
 def _ended(state: State, event: Ended) -> None:
     proposal = state.pending.pop(event.number)
     made = state.mutated.pop(event.number, None)
-    state.evaluate_s += event.elapsed_s
-    if made is None:
+    if made is None:  # no evaluation was begun
         assert isinstance(event.evaluation, Rejected)
+        state.mutate_s += event.elapsed_s
         state.archive.add(Failure(proposal=proposal, evaluation=event.evaluation, cost_s=event.elapsed_s))
         return
+    state.evaluate_s += event.elapsed_s
     state.trees[made.tree].discard(event.number)
     if not state.trees[made.tree]:
         del state.trees[made.tree]

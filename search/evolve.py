@@ -56,6 +56,9 @@ class EvolveConfig:
     """Probability 0..1 that a proposal moves the dials (`Knob.trades`) of the widest gap's ends, once they are ripe."""
     early_tune: float = 0.0
     """Weight 0..1 of knob changes while a recipe that nobody tried yet applies to a drawn parent."""
+    agent_share: float = 0.5
+    """Probability 0..1 that a proposal is a free edit by an agent, where there is one; so is every proposal for which
+    nothing else is left."""
     use_bandit: bool = False
     """Whether the operator is chosen first, by hypervolume gain per second; otherwise all moves compete directly."""
     reach: float = 0.1
@@ -92,6 +95,8 @@ class EvolvePolicy:
         moves = self._filling(land, pool, taken, rng) or self._moves(land, pool, taken, rng)
         if not moves:
             return None
+        if Operator.AGENT in self.config.moves.operators:
+            moves = self._shared(moves, rng)
         if self.config.use_bandit:
             moves = self._by_bandit(land, moves)
         return self._proposal(land, pool, self._best(land, moves, rng), number, rng)
@@ -111,6 +116,12 @@ class EvolvePolicy:
         ends = [land.names[i] for i in (pool.gap.better, pool.gap.worse)]
         ripe = [end for end in ends if self._ripe(land, end, taken)]
         return [move for end in ripe for move in moves_from(land, end, [], taken, only, rng)]
+
+    def _shared(self, moves: list[Move], rng: np.random.Generator) -> list[Move]:
+        """Either free edits or all the others, by `agent_share`; what there is, where there is one kind only."""
+        by_agent = [move for move in moves if move.operator is Operator.AGENT]
+        others = [move for move in moves if move.operator is not Operator.AGENT]
+        return (by_agent or others) if rng.random() < self.config.agent_share else (others or by_agent)
 
     def _ripe(self, land: Landscape, end: str, taken: Container[Key]) -> bool:
         """Whether a tree has dials, and no recipe that nobody tried yet: until then, recipes lead further."""

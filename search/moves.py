@@ -14,6 +14,9 @@ from search.landscape import Landscape
 from search.pedigree import Pedigree
 from search.variation import VariationConfig, to_unit, variations
 
+_UNMADE = -1
+"""Stands for the number of a child that does not exist yet."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
@@ -102,6 +105,13 @@ def _set_by(land: Landscape, member: str, pedigree: Pedigree) -> dict[str, float
     return {name: to_unit(knobs[name], value) for name, value in pedigree.settings if name in knobs}
 
 
+def agent_move(land: Landscape, parent: str) -> Move:
+    """A free edit: what comes of it is known by nothing but where it starts, and it may be proposed again."""
+    pedigree, here = land.pedigree(parent), land.at(parent)
+    child = Pedigree(pedigree.recipes, pedigree.settings, pedigree.edits | {_UNMADE})
+    return Move(operator=Operator.AGENT, parents=(parent,), pedigree=child, at=point(child, here.knobs))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveConfig:
     """Which operators may be used, and how many draws an operator with a continuum gets."""
@@ -135,4 +145,6 @@ def moves_from(
             moves += tune_moves(land, parent, mates, taken, (config.tune_draws, config.variation), rng)
         elif operator is Operator.MERGE:
             moves += merge_moves(land, parent, mates, taken)
+        elif operator is Operator.AGENT:
+            moves.append(agent_move(land, parent))
     return moves

@@ -25,6 +25,7 @@ from vibeserve.commands import (
     pick,
     report,
     runs,
+    skills,
     sweep,
     targets,
     verify,
@@ -126,6 +127,7 @@ app.command("judge", rich_help_panel=_TOOLS)(targets.judge)
 app.command("validate", rich_help_panel=_TOOLS)(targets.validate)
 app.command("init", rich_help_panel=_TOOLS)(targets.init)
 app.command("doctor", rich_help_panel=_TOOLS)(machine.doctor)
+app.add_typer(skills.app, name="skills", rich_help_panel=_TOOLS)
 
 
 def main() -> None:

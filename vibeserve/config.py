@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PrivateAttr
 
+from vibeserve.agents.options import AgentOptions, ProviderName
 from vibeserve.same_hardware import MixedHardware
 from vibeserve.search_config import SearchConfig
-from vibeserve.sections import Section
+from vibeserve.sections import Section, section_of
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -103,6 +104,18 @@ class SkillsConfig(Section):
     """Folder of Agent Skills; those with a recipe.toml can be applied. Relative to the checkout when not found here."""
 
 
+if TYPE_CHECKING:
+
+    class AgentsConfig(Section):
+        """Of the options, those that are asked for one by one."""
+
+        provider: ProviderName | None = None
+        child_timeout_s: float = 1800.0
+
+else:
+    AgentsConfig = section_of(AgentOptions, counts={"max_output_tokens", "turns", "child_tokens"})
+
+
 class Config(Section):
     """The whole of a run's options."""
 
@@ -119,6 +132,7 @@ class Config(Section):
     cluster: ClusterConfig = ClusterConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     skills: SkillsConfig = SkillsConfig()
+    agents: AgentsConfig = AgentsConfig()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -148,6 +162,17 @@ def environment_layer() -> dict[str, tuple[object, str]]:
     """
     names = {"VIBESERVE_RUNS_DIR": "runs_dir", "RAY_ADDRESS": "cluster.address"}
     return {key: (os.environ[name], f"env {name}") for name, key in names.items() if os.environ.get(name)}
+
+
+def secret(name: str, file: str | None) -> str | None:
+    """A key, from a file or else from the environment; read where it is used, and kept by nobody.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if file is not None:
+        return Path(file).expanduser().read_text(encoding="utf-8").strip() or None
+    return os.environ.get(name) or None
 
 
 def ray_job_config() -> str | None:

@@ -23,7 +23,7 @@ from population.repository import Repository
 from search.policy import Policy
 from vibeserve.budget import Budget
 from vibeserve.dispatcher import Dispatcher
-from vibeserve.executor import Completion, Evaluated, Executor, Fault, Mutated
+from vibeserve.executor import Completion, Evaluated, Executor, Fault, Made
 from vibeserve.flow import Flow
 from vibeserve.intake import Intake
 from vibeserve.interrupts import Interrupts
@@ -225,12 +225,12 @@ class Driver:
     def _settle(self, completions: Sequence[Completion]) -> None:
         """Everything that has ended, by one sync; then the faults, so that none of them costs another task's result."""
         ended = self._machines.landed(completions)
-        made: list[tuple[ChildJob, Mutated | Rejected]] = []
+        made: list[tuple[ChildJob, Made]] = []
         events: list[Event] = []
         for job, outcome in ended:
             if isinstance(outcome, Evaluated):
                 events.append(self._intake.evaluated(job, outcome))
-            elif isinstance(outcome, Mutated | Rejected) and isinstance(job, ChildJob):
+            elif isinstance(outcome, Made) and isinstance(job, ChildJob):
                 made.append((job, outcome))
         try:
             events += self._store(made)
@@ -242,7 +242,7 @@ class Driver:
             else:
                 self._retries.worked(job.key, mutation=not isinstance(outcome, Evaluated))
 
-    def _store(self, made: Sequence[tuple[ChildJob, Mutated | Rejected]]) -> list[Event]:
+    def _store(self, made: Sequence[tuple[ChildJob, Made]]) -> list[Event]:
         """Commits first, then the records: durable when this returns."""
         if not made:
             return []
@@ -254,11 +254,12 @@ class Driver:
         """Machine faults are retried and never charged; only a child that alone keeps breaking machines is given up."""
         mutation = self._make.is_mutation(job)
         now_s = self._executor.clock_s
-        verdict = self._retries.failed(job.key, now_s, mutation=mutation, retryable=fault.retryable)
-        self._record([Faulted(key=job.key, reason=fault.reason, attempt=verdict.attempt)])
+        retryable = fault.retryable and not fault.final
+        verdict = self._retries.failed(job.key, now_s, mutation=mutation, retryable=retryable, wait_s=fault.wait_s)
+        self._record([Faulted(key=job.key, reason=fault.reason, attempt=verdict.attempt, spent=fault.spent)])
         if verdict.wait_s is not None:
             return self._machines.again(job, verdict.wait_s)
-        its_own = not (mutation and fault.retryable) and self._retries.alone(job.key)
+        its_own = not (fault.final or (mutation and fault.retryable)) and self._retries.alone(job.key)
         if isinstance(job, ChildJob) and its_own and self._state.archive.scored:
             self._retries.worked(job.key, mutation=False)
             reason = f"given up after {verdict.attempt} attempts: {fault.reason}"[:1000]

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from population.candidate import Proposal
 from population.evaluation import Evaluation, Place, Rejected, Stage
+from population.spending import Spending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,18 @@ class Mutated:
     elapsed_s: float
     files: tuple[tuple[str, str], ...] = ()
     """Artifacts for children/<id>/ (brief, transcript), name and text."""
+    spent: tuple[Spending, ...] = ()
+    """What models were asked for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A mutation that made no commit, although it took its time, files and tokens."""
+
+    rejected: Rejected
+    elapsed_s: float
+    files: tuple[tuple[str, str], ...] = ()
+    spent: tuple[Spending, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +98,22 @@ class Fault:
 
     reason: str
     retryable: bool = True
+    final: bool = False
+    """It would befall every other child, too, and no waiting helps: the run has to stop. Not retryable."""
+    wait_s: float | None = None
+    """Seconds to wait at least before it is tried again; None: it does not say."""
+    spent: tuple[Spending, ...] = ()
+    """What models were asked in vain."""
 
 
-Outcome = Mutated | Evaluated | Rejected | Fault
+Made = Mutated | Failed | Rejected
+"""What a mutation can end in, but for faults."""
+Outcome = Made | Evaluated | Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A task has ended: a `MutateTask` in `Mutated` or `Rejected`, a `MeasureTask` in `Evaluated`, both in `Fault`."""
+    """A task has ended: a `MutateTask` in one of `Made`, a `MeasureTask` in `Evaluated`, both in `Fault`."""
 
     key: str
     outcome: Outcome

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from population.evaluation import Rejected, Stage
-from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, Mutated, MutateTask, Outcome, Task
+from population.evaluation import Stage
+from vibeserve.executor import Completion, Evaluated, Fault, Made, MeasureTask, MutateTask, Outcome, Task
 
 
 class Shop(Protocol):
     """What carries a task out: `vibeserve.workshop.Workshop`, or a scripted one."""
 
-    def mutate(self, task: MutateTask) -> Mutated | Rejected | Fault: ...
+    def mutate(self, task: MutateTask) -> Made | Fault: ...
 
     def measure(self, task: MeasureTask, progress: Progress) -> Evaluated | Fault: ...
 

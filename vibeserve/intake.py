@@ -18,7 +18,7 @@ from population.genome import parse_genome
 from population.replay import State
 from population.repository import Repository
 from vibeserve.chains import Chains
-from vibeserve.executor import Delta, Evaluated, Mutated
+from vibeserve.executor import Delta, Evaluated, Failed, Made, Mutated
 from vibeserve.jobs import ChildJob, FinalJob, Job, RemeasureJob
 
 
@@ -30,16 +30,17 @@ class Intake:
         self._flying = {made.tree: candidate_id(number) for number, made in state.mutated.items()}
         """Trees of children that have not ended, those of this moment's records among them."""
 
-    def mutated(self, job: ChildJob, outcome: Mutated | Rejected) -> MutationDone | Ended:
+    def mutated(self, job: ChildJob, outcome: Made) -> MutationDone | Ended:
         """To be called inside the repository's batch: the record may be written once that is stored."""
         number = job.proposal.number
         if isinstance(outcome, Rejected):
             return Ended(number=number, evaluation=outcome, elapsed_s=0.0)
         self._keep_files(job.key, outcome.files)
+        if isinstance(outcome, Failed):
+            return _unmade(job, outcome.rejected, outcome)
         twin = self._state.archive.trees.get(outcome.tree) or self._flying.get(outcome.tree)
         if twin is not None:
-            verdict = Rejected(stage=Stage.DEDUPE, reason=f"the same tree as {twin}")
-            return Ended(number=number, evaluation=verdict, elapsed_s=outcome.elapsed_s)
+            return _unmade(job, Rejected(stage=Stage.DEDUPE, reason=f"the same tree as {twin}"), outcome)
         return self._stored(job, outcome)
 
     def _stored(self, job: ChildJob, outcome: Mutated) -> MutationDone | Ended:
@@ -51,7 +52,7 @@ class Intake:
             verdict = Rejected(
                 stage=Stage.MUTATE, reason="its component files are malformed", evidence=str(error)[:4000]
             )
-            return Ended(number=number, evaluation=verdict, elapsed_s=outcome.elapsed_s)
+            return _unmade(job, verdict, outcome)
         self._repository.set_ref(job.key, outcome.commit)
         self._chains.keep(Delta(commit=outcome.commit, data=outcome.delta))
         self._flying[outcome.tree] = job.key
@@ -62,6 +63,7 @@ class Intake:
             genome=genome,
             summary=outcome.summary,
             elapsed_s=outcome.elapsed_s,
+            spent=outcome.spent,
         )
 
     def evaluated(self, job: Job, outcome: Evaluated) -> Event:
@@ -96,3 +98,8 @@ class Intake:
                 (folder / Path(name).name).write_bytes(text.encode())
         except OSError as error:
             raise InfrastructureError(f"cannot write {folder}: {error.strerror}; free space, then resume") from error
+
+
+def _unmade(job: ChildJob, verdict: Rejected, outcome: Mutated | Failed) -> Ended:
+    """The child ends without a commit of its own, and with its bill."""
+    return Ended(number=job.proposal.number, evaluation=verdict, elapsed_s=outcome.elapsed_s, spent=outcome.spent)

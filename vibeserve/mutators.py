@@ -10,13 +10,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from evaluators.evaluator import Evaluator
 from population.candidate import Proposal
 from population.errors import ConfigError
 from population.evaluation import Rejected, Stage
 from population.genome import Genome, KnobValue, parse_genome
 from population.recipe import Edit, Recipe
+from population.spending import Spending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,22 +31,59 @@ class Mutation:
     """Paths written, relative to the tree, sorted."""
     trace: str
     """Readable account of how the change came about (an LLM mutator's transcript)."""
+    spent: tuple[Spending, ...] = ()
+    """What models were asked for it."""
+    files: tuple[tuple[str, str], ...] = ()
+    """More for children/<id>/: name and text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmade:
+    """A mutation that failed, and what it had cost until then."""
+
+    rejected: Rejected
+    spent: tuple[Spending, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """As of `Mutation`."""
 
 
 class Mutator(Protocol):
     """Working tree + brief → changed tree + trace."""
 
-    def mutate(self, tree: Path, proposal: Proposal, brief: str) -> Mutation | Rejected:
+    def mutate(self, tree: Path, proposal: Proposal, brief: str) -> Mutation | Unmade | Rejected:
         """Change the files below `tree`, which belongs to the caller and holds no git folder.
 
-        Deterministic for RECIPE and TUNE. On `Rejected` (stage MUTATE) the tree is as it was, or is thrown away by the
-        caller; nothing outside it has been touched.
+        Deterministic for RECIPE and TUNE. On `Rejected` (stage MUTATE) or `Unmade`, which has one and a bill, the tree
+        is as it was, or is thrown away by the caller; nothing outside it has been touched.
 
         Args:
             tree: working tree of the first parent.
             proposal: what to do.
             brief: goal, inspirations and lessons as text; only LLM mutators read it.
+
+        Raises:
+            ProviderError: the provider of a language model failed; never the child's fault.
         """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """What a mutator may use of the machine that it works on."""
+
+    target: Path
+    """The run's snapshot of the target, on this machine."""
+    evaluator: Evaluator
+    cpus: int
+    """Logical CPUs per evaluation."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A mutator that has to know the machine before it can work: it travels without, and settles where it arrives."""
+
+    def settle(self, place: Workplace) -> Mutator:
+        """The same mutator, at work there."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Decides which recipes a folder of skills offers: loads SKILL.md and recipe.toml, and names every defect at once.
+"""Decides which skills a folder offers and what their recipes are: loads them, and names every defect at once.
 
 Format: docs/recipes.md.
 """
@@ -15,13 +15,10 @@ from typing import Any
 from population.errors import ConfigError
 from population.genome import Genome, parse_genome
 from population.recipe import Edit, Recipe
+from vibeserve.frontmatter import NAME, SkillText, read_skill_text
 
 FORMAT_VERSION = 1
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_FRONTMATTER = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 _RECIPE_KEYS = {"version", "summary", "components", "needs", "conflicts", "provides"}
-_MAX_DESCRIPTION = 1024
-_MAX_BODY_LINES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,27 +52,28 @@ def load_skills(folder: Path) -> dict[str, Skill]:
             f"{folder}: expected a folder of skills, found none; give the path of a folder such as skills/"
         )
     problems: list[str] = []
-    skills: dict[str, Skill] = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))):
-        skill = _skill(path, problems)
-        if skill is not None:
-            skills[skill.name] = skill
+    found = (read_skill(path, problems) for path in skill_folders(folder))
+    skills = {skill.name: skill for skill in found if skill is not None}
     if problems:
         raise ConfigError(problems)
     return skills
 
 
-def _skill(folder: Path, problems: list[str]) -> Skill | None:
+def skill_folders(folder: Path) -> list[Path]:
+    """Every folder below `folder` that should hold a skill, in name order."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
+
+
+def read_skill(folder: Path, problems: list[str]) -> Skill | None:
+    """The skill in `folder`; None if something is wrong with it, which is appended to `problems`."""
     before = len(problems)
     path = folder / "SKILL.md"
     text = _read(path, problems)
-    fields, body = _frontmatter(text, str(path), problems) if text is not None else ({}, "")
-    if text is not None:
-        _check_frontmatter(fields, body, path, problems)
+    found = read_skill_text(path, text, problems) if text is not None else SkillText()
     recipe = _recipe(folder, problems) if (folder / "recipe.toml").exists() else None
     if len(problems) > before:
         return None
-    return Skill(name=folder.name, description=fields["description"], body=body, recipe=recipe)
+    return Skill(name=folder.name, description=found.description, body=found.body, recipe=recipe)
 
 
 def _read(path: Path, problems: list[str]) -> str | None:
@@ -86,46 +84,6 @@ def _read(path: Path, problems: list[str]) -> str | None:
     except UnicodeDecodeError as error:
         problems.append(f"{path}: not UTF-8: {error}")
     return None
-
-
-def _frontmatter(text: str, where: str, problems: list[str]) -> tuple[dict[str, str], str]:
-    """Top-level `key: value` lines between the two `---` lines, and the body after them.
-
-    YAML proper is not needed: the specification's required fields are plain scalars on one line.
-    """
-    lines = text.splitlines()
-    if not lines or lines[0].strip() != "---" or "---" not in (line.strip() for line in lines[1:]):
-        problems.append(f"{where}: expected frontmatter between two '---' lines at the top of the file, found none")
-        return {}, text
-    end = next(i for i, line in enumerate(lines[1:], 1) if line.strip() == "---")
-    fields: dict[str, str] = {}
-    for line in lines[1:end]:
-        if not line.strip() or line[0] in " \t#":  # nested values of `metadata`
-            continue
-        key, colon, value = line.partition(":")
-        if not colon:
-            problems.append(f"{where}: frontmatter line {line!r}: expected 'key: value'")
-        fields[key.strip()] = value.strip().strip("'\"")
-    return fields, "\n".join(lines[end + 1 :])
-
-
-def _check_frontmatter(fields: Mapping[str, str], body: str, path: Path, problems: list[str]) -> None:
-    name, description = fields.get("name"), fields.get("description", "")
-    problems += [
-        f"{path}: unknown frontmatter field '{k}'; expected one of {', '.join(sorted(_FRONTMATTER))}"
-        for k in fields
-        if k not in _FRONTMATTER
-    ]
-    if name != path.parent.name:
-        problems.append(f"{path}: 'name' must be the folder's name '{path.parent.name}', got {name!r}")
-    if not _NAME.fullmatch(path.parent.name) or len(path.parent.name) > 64:
-        problems.append(f"{path.parent}: a skill's name is 1-64 lowercase letters, digits and single hyphens")
-    if not 0 < len(description) <= _MAX_DESCRIPTION:
-        problems.append(f"{path}: 'description' must have 1-{_MAX_DESCRIPTION} characters, got {len(description)}")
-    if (count := len(body.splitlines())) >= _MAX_BODY_LINES:
-        problems.append(
-            f"{path}: the body must stay below {_MAX_BODY_LINES} lines, got {count}; move detail to references/"
-        )
 
 
 def _recipe(folder: Path, problems: list[str]) -> Recipe | None:
@@ -190,7 +148,7 @@ def _components(value: Any, path: Path, problems: list[str]) -> dict[str, int]:
 
 def _capabilities(head: Mapping[str, Any], key: str, path: Path, problems: list[str]) -> tuple[str, ...]:
     value = head.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(c, str) and _NAME.fullmatch(c) for c in value):
+    if not isinstance(value, list) or not all(isinstance(c, str) and NAME.fullmatch(c) for c in value):
         problems.append(
             f"{path}: [recipe] '{key}' must be a list of capability names such as 'kv-cache', got {value!r}"
         )

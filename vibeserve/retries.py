@@ -33,8 +33,10 @@ class Retries:
     _faults: dict[str, int] = field(default_factory=dict)
     _outage_since_s: float | None = None
 
-    def failed(self, key: str, now_s: float, *, mutation: bool, retryable: bool) -> Verdict:
-        """The machine failed under the task."""
+    def failed(
+        self, key: str, now_s: float, *, mutation: bool, retryable: bool, wait_s: float | None = None
+    ) -> Verdict:
+        """The machine failed under the task; a mutation may be asked to wait for `wait_s` at least."""
         attempt = self._faults[key] = self._faults.get(key, 0) + 1
         if not retryable:
             return Verdict(attempt=attempt, wait_s=None)
@@ -42,9 +44,11 @@ class Retries:
             return Verdict(attempt=attempt, wait_s=0.0 if attempt < ATTEMPTS else None)
         if self._outage_since_s is None:
             self._outage_since_s = now_s
-        if now_s - self._outage_since_s >= self.patience_s:
+        least_s = wait_s or 0.0
+        if now_s + least_s - self._outage_since_s >= self.patience_s:
             return Verdict(attempt=attempt, wait_s=None)
-        return Verdict(attempt=attempt, wait_s=min(_FIRST_WAIT_S * 2 ** min(attempt - 1, 10), _LONGEST_WAIT_S))
+        own_s = min(_FIRST_WAIT_S * 2 ** min(attempt - 1, 10), _LONGEST_WAIT_S)
+        return Verdict(attempt=attempt, wait_s=max(own_s, least_s))
 
     def worked(self, key: str, *, mutation: bool) -> None:
         """The task has a result; a mutation that has one ends an outage."""

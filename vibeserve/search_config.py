@@ -21,6 +21,7 @@ SHARES = frozenset(
         "leap",
         "fill_share",
         "early_tune",
+        "agent_share",
         "frontier_bias",
         "gap_bias",
         "crossover_probability",
@@ -43,10 +44,17 @@ class OperatorsConfig(Section):
     """Move declared knobs."""
     merge: bool = True
     """Make a child of two parents by a three-way git merge."""
+    agent: bool = True
+    """Let a language model change the parent, where `[agents]` names one; without, there is nobody to do it."""
 
-    def allowed(self) -> tuple[Operator, ...]:
-        """The operators that are switched on."""
-        switches = {Operator.RECIPE: self.recipe, Operator.TUNE: self.tune, Operator.MERGE: self.merge}
+    def allowed(self, agents: bool) -> tuple[Operator, ...]:
+        """The operators that are switched on; `agents`: there is somebody who can carry out `agent`."""
+        switches = {
+            Operator.RECIPE: self.recipe,
+            Operator.TUNE: self.tune,
+            Operator.MERGE: self.merge,
+            Operator.AGENT: self.agent and agents,
+        }
         return tuple(operator for operator, on in switches.items() if on)
 
 
@@ -61,10 +69,10 @@ class SearchSection(Section):
     """Children per generation: a reporting unit, and with `barrier` the number that is waited for."""
     operators: OperatorsConfig = OperatorsConfig()
 
-    def build(self, recipes: Mapping[str, Recipe]) -> Policy:
-        """The policy that this table describes."""
+    def build(self, recipes: Mapping[str, Recipe], agents: bool = False) -> Policy:
+        """The policy that this table describes; `agents`: whether there is somebody for operator `agent`."""
         options: Any = self
-        moves = dataclass_of(MoveConfig, options.moves, operators=self.operators.allowed())
+        moves = dataclass_of(MoveConfig, options.moves, operators=self.operators.allowed(agents))
         inner: Policy
         if self.policy == "random":
             inner = RandomPolicy(moves, recipes)

@@ -29,6 +29,11 @@ from population.recipe import Recipe
 from population.replay import State
 from population.repository import Repository
 from vibeserve import __version__, tiers
+from vibeserve.agents.mutator import AgentMutator, shelf_of
+from vibeserve.agents.opening import require_fit
+from vibeserve.agents.options import AgentOptions
+from vibeserve.agents.replay import load_recordings
+from vibeserve.agents.scripted import ScriptedMutator
 from vibeserve.chains import Chains
 from vibeserve.claims import Claim, Subject, claim_json, measure_claim
 from vibeserve.cluster.terms import Terms
@@ -41,7 +46,7 @@ from vibeserve.flow import FlowRules
 from vibeserve.layers import load_run_config
 from vibeserve.mutators import Mutator, RecipeMutator, TuneMutator
 from vibeserve.observer import Observer
-from vibeserve.recipes import load_recipes
+from vibeserve.recipes import load_recipes, load_skills
 from vibeserve.rules import Root, Rules
 from vibeserve.runs import STOP_MARKER
 from vibeserve.same_hardware import Fingerprint, Surveyed, choose, recorded
@@ -50,6 +55,10 @@ from vibeserve.workshop import Kit, Workshop, pack
 
 if TYPE_CHECKING:
     from vibeserve.cluster.selectors import Demand
+
+
+_SLACK = 2.0
+"""A provider's retries and a benchmark that was begun in time may go on for longer than a child's limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +92,10 @@ def run(config: Config, display: Display, parts: Parts | None = None) -> RunResu
     """
     if config.seed is None:
         config = config.replace("seed", secrets.randbelow(2**31), "drawn")
+    require_fit(dataclass_of(AgentOptions, config.agents), here=_is_local(config))
     parts = parts or Parts()
     if parts.evaluator is None and config.target is not None and _is_local(config):
-        first_party = tiers.is_own(config.target, config.skills.dir)
+        first_party = tiers.is_own(config.target, config.skills.dir) and config.agents.provider is None
         tiers.require([tiers.look(config.evaluation.allow_reduced_isolation, first_party)])
     try:
         run_dir = _prepare(config, parts.disk)
@@ -275,7 +285,8 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
         try:
             for line in () if parts.evaluator else _isolation(config, target, kit, state):
                 display.event(line)
-            reason = Driver(rules, records, config.search.build(recipes), executor, observer).run()
+            agents = config.agents.provider is not None
+            reason = Driver(rules, records, config.search.build(recipes, agents), executor, observer).run()
         finally:
             executor.close()
             display.close()
@@ -320,7 +331,7 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
         wall_time_s=config.budget.wall_time_s,
         gpu_hours=config.budget.gpu_hours,
         gpus_per_evaluation=target.resources.num_gpus,
-        flow=dataclass_of(FlowRules, config.cluster),
+        flow=_flow(config),
         patience_s=config.cluster.patience_s,
         racing=config.evaluation.racing,
         remeasure=config.evaluation.remeasure,
@@ -329,6 +340,14 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
         pinned_trace_seed=config.evaluation.trace_seed,
         profile=config.evaluation.profile,
     )
+
+
+def _flow(config: Config) -> FlowRules:
+    """A model takes as long as it may, whatever recipes take beside it: only then does a mutation count as hanging."""
+    rules = dataclass_of(FlowRules, config.cluster)
+    if config.agents.provider is None:
+        return rules
+    return replace(rules, deadline_floor_s=max(rules.deadline_floor_s, _SLACK * config.agents.child_timeout_s))
 
 
 def _kit(
@@ -343,6 +362,8 @@ def _kit(
     target = load_target(run_dir / "target")
     recipes = load_recipes(run_dir / "skills")
     mutators: dict[Operator, Mutator] = {Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()}
+    if (agent := _agent(config, run_dir)) is not None:
+        mutators[Operator.AGENT] = agent
     proposals = (*(child.proposal for child in state.archive.children.values()), *state.pending.values())
     operators = {proposal.operator for proposal in proposals} | set(mutators)
     return Kit(
@@ -355,6 +376,27 @@ def _kit(
         evaluator=evaluator or LocalEvaluator(allow_reduced=config.evaluation.allow_reduced_isolation),
         cpus=target.resources.cpus,
         first_party=state.started.first_party and tiers.is_mechanical(operators),
+    )
+
+
+def _agent(config: Config, run_dir: Path) -> Mutator | None:
+    """Who makes the children of operator `agent`; None: nobody.
+
+    Raises:
+        ConfigError: `[agents]` is not what its provider needs.
+    """
+    options = dataclass_of(AgentOptions, config.agents)
+    require_fit(options, here=_is_local(config))
+    if options.provider is None:
+        return None
+    if options.provider == "scripted":
+        return ScriptedMutator.load(Path(options.script or ""))
+    return AgentMutator(
+        options=options,
+        skills=shelf_of(run_dir / "skills"),
+        menu={name: skill.description for name, skill in load_skills(run_dir / "skills").items()},
+        allow_reduced=config.evaluation.allow_reduced_isolation,
+        recordings=load_recordings(Path(options.replay)) if options.replay is not None else {},
     )
 
 

@@ -20,12 +20,12 @@ from typing import TypeVar
 from evaluators.evaluator import EvaluationTask, Evaluator
 from evaluators.hardware import fingerprint, hardware
 from population.candidate import Operator
-from population.errors import InfrastructureError, VibeServeError
+from population.errors import InfrastructureError, ProviderDown, ProviderError, ProviderRefused, VibeServeError
 from population.evaluation import Place, Rejected, Scored, Stage
 from population.repository import Conflict, Repository, TreeRefused
-from vibeserve.executor import Delta, Evaluated, Fault, MeasureTask, Mutated, MutateTask
+from vibeserve.executor import Delta, Evaluated, Failed, Fault, Made, MeasureTask, Mutated, MutateTask
 from vibeserve.lease import lease
-from vibeserve.mutators import Mutation, Mutator
+from vibeserve.mutators import Mutation, Mutator, Settling, Unmade, Workplace
 from vibeserve.same_hardware import Fingerprint, differences
 
 Outcome = TypeVar("Outcome")
@@ -88,6 +88,11 @@ class Workshop:
         self._repository = Repository.cache(kit.cache / "population.git")
         if not self._repository.has(kit.seed_commit):
             self._repository.absorb(kit.seed_delta)
+        place = Workplace(target=self._target, evaluator=kit.evaluator, cpus=kit.cpus)
+        self._mutators = {
+            operator: mutator.settle(place) if isinstance(mutator, Settling) else mutator
+            for operator, mutator in kit.mutators.items()
+        }
 
     def lacks(self, commits: Sequence[str]) -> list[str]:
         """Which of these commits this machine has not seen yet, in the same order."""
@@ -100,23 +105,28 @@ class Workshop:
                 if not self._repository.has(delta.commit):
                     self._repository.absorb(delta.data)
 
-    def mutate(self, task: MutateTask) -> Mutated | Rejected | Fault:
+    def mutate(self, task: MutateTask) -> Made | Fault:
         """Make the child's commit. Candidate faults are `Rejected`, ours and the machine's are `Fault`."""
         started = time.monotonic()
         outcome = _guarded(f"mutation of {task.key}", lambda: self._mutate(task))
         if isinstance(outcome, Rejected | Fault):
             return outcome
-        commit, tree, summary, trace = outcome
+        elapsed_s, brief = time.monotonic() - started, ("brief.md", task.brief)
+        if isinstance(outcome, Unmade):
+            files = (brief, *outcome.files)
+            return Failed(rejected=outcome.rejected, elapsed_s=elapsed_s, files=files, spent=outcome.spent)
+        commit, tree, mutation = outcome
         return Mutated(
             delta=self._repository.delta(commit),
             commit=commit,
             tree=tree,
-            summary=summary,
-            elapsed_s=time.monotonic() - started,
-            files=(("brief.md", task.brief), ("transcript.txt", trace)),
+            summary=mutation.summary,
+            elapsed_s=elapsed_s,
+            files=(brief, ("transcript.txt", mutation.trace), *mutation.files),
+            spent=mutation.spent,
         )
 
-    def _mutate(self, task: MutateTask) -> tuple[str, str, str, str] | Rejected:
+    def _mutate(self, task: MutateTask) -> tuple[str, str, Mutation] | Unmade | Rejected:
         self.receive(task.chain)
         proposal = task.proposal
         if proposal.operator is Operator.MERGE:
@@ -124,29 +134,30 @@ class Workshop:
         folder = Path(tempfile.mkdtemp(prefix="vibeserve-tree-"))
         try:
             self._repository.export(task.parents[0], folder)
-            mutation = self._kit.mutators[proposal.operator].mutate(folder, proposal, task.brief)
-            if isinstance(mutation, Rejected):
+            mutation = self._mutators[proposal.operator].mutate(folder, proposal, task.brief)
+            if isinstance(mutation, Unmade | Rejected):
                 return mutation
             return self._commit(folder, task, mutation)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _commit(self, folder: Path, task: MutateTask, mutation: Mutation) -> tuple[str, str, str, str] | Rejected:
+    def _commit(self, folder: Path, task: MutateTask, mutation: Mutation) -> tuple[str, str, Mutation] | Unmade:
         try:
             commit = self._repository.commit_tree(
                 folder, parents=task.parents[:1], message=mutation.summary, number=task.proposal.number
             )
         except TreeRefused as refusal:
-            return Rejected(stage=Stage.MUTATE, reason=str(refusal))
-        return commit.sha, commit.tree, mutation.summary, mutation.trace
+            rejected = Rejected(stage=Stage.MUTATE, reason=str(refusal))
+            return Unmade(rejected=rejected, spent=mutation.spent, files=mutation.files)
+        return commit.sha, commit.tree, mutation
 
-    def _merge(self, task: MutateTask) -> tuple[str, str, str, str] | Rejected:
+    def _merge(self, task: MutateTask) -> tuple[str, str, Mutation] | Rejected:
         proposal = task.proposal
         summary = f"merge {proposal.parents[0]} and {proposal.parents[1]}"
         merged = self._repository.merge(*task.parents[:2], message=summary, number=proposal.number)
         if isinstance(merged, Conflict):
             return Rejected(stage=Stage.MUTATE, reason=f"{summary}: conflict in {', '.join(merged.paths)}")
-        return merged.sha, merged.tree, summary, summary
+        return merged.sha, merged.tree, Mutation(summary=summary, changed=(), trace=summary)
 
     def measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated | Fault:
         """Judge and benchmark the task's commit under a lease; leaves no process and no file behind."""
@@ -237,6 +248,10 @@ def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
     """
     try:
         return work()
+    except ProviderError as error:
+        refused, wait_s = isinstance(error, ProviderRefused), error.wait_s if isinstance(error, ProviderDown) else None
+        reason = f"{what}: the model's provider {'refuses' if refused else 'is down'}: {error}"
+        return Fault(reason=reason, retryable=not refused, final=refused, wait_s=wait_s, spent=error.spent)
     except (VibeServeError, OSError) as error:
         return Fault(reason=f"{what}: {error}")
     except Exception as error:  # noqa: BLE001

@@ -31,6 +31,17 @@ def test_a_mutation_waits_twice_as_long_each_time_and_a_minute_at_most() -> None
     assert waits[-1] == 60.0
 
 
+def test_a_provider_that_asks_to_wait_is_not_asked_before() -> None:
+    retries = Retries(patience_s=100.0)
+
+    def wait_s(now_s: float, asked_s: float) -> float | None:
+        return retries.failed("c000001", now_s, mutation=True, retryable=True, wait_s=asked_s).wait_s
+
+    assert wait_s(0.0, 30.0) == 30.0
+    assert wait_s(30.0, 0.1) == 1.0
+    assert wait_s(31.0, 69.0) is None
+
+
 def test_patience_ends_unless_some_mutation_works() -> None:
     retries = Retries(patience_s=100.0)
 

@@ -13,10 +13,10 @@ from typing import Any
 import ray
 from ray import exceptions as ray_errors
 
-from population.evaluation import Rejected, Stage
+from population.evaluation import Stage
 from vibeserve.cluster.board import Reporter
 from vibeserve.cluster.parcels import Parcel, opened
-from vibeserve.executor import Delta, Evaluated, Fault, Mutated
+from vibeserve.executor import Delta, Fault, Outcome
 from vibeserve.workshop import Workshop
 
 _FETCH_S = 120.0
@@ -28,7 +28,7 @@ _WARM_S, _POLL_S = 60.0, 0.2
 class Reply:
     """What became of a task, and on which node (Ray's id)."""
 
-    outcome: Mutated | Evaluated | Rejected | Fault
+    outcome: Outcome
     node: str
     lost: tuple[str, ...] | None = None
     """Commits whose deltas, or the kit, could not be fetched."""
@@ -85,9 +85,7 @@ def evaluate(letter: bytes, deltas: Mapping[str, Any]) -> bytes:
 _LOST = (ray_errors.ObjectLostError, ray_errors.GetTimeoutError)
 
 
-def _carry_out(
-    key: str, parcel: Parcel, work: Callable[[Workshop, tuple[Delta, ...]], Mutated | Evaluated | Rejected | Fault]
-) -> Reply:
+def _carry_out(key: str, parcel: Parcel, work: Callable[[Workshop, tuple[Delta, ...]], Outcome]) -> Reply:
     try:
         shop = _shop(parcel)
         chain = _fetch(shop, parcel)
