@@ -43,9 +43,9 @@ def world(shared: tuple[Machines, Path], tmp_path: Path) -> Iterator[World]:
             path.unlink()
 
 
-def caught(world: World, driver: subprocess.Popen[str]) -> Note:
-    """The first child that begins on b after two results are on record; it is held until the ground is cleared."""
-    until(lambda: sum(n.what == "record" for n in world.ground.notes()) >= 2, "two results are on record", driver)
+def caught(world: World, driver: subprocess.Popen[str], records: int = 2) -> Note:
+    """The first child that begins on b after so many results are on record; it is held until the ground is cleared."""
+    until(lambda: sum(n.what == "record" for n in world.ground.notes()) >= records, "results are on record", driver)
     world.ground.set("hold-b")
     # A re-measurement that is held first gives way to a child, and is no loss.
     until(lambda: _children(world.ground.held("b")), "a child is held on b", driver)
@@ -113,16 +113,17 @@ def test_a_node_is_cut_off_and_its_late_result_does_not_count(machines: Machines
 
 def test_what_the_driver_put_into_the_object_store_is_lost(machines: Machines, world: World) -> None:
     """A node that joins afterwards needs all of it: the target, and every commit that leads to a candidate."""
-    world = replace(world, lossy=True)
+    world = replace(world, lossy=True, children=16)
     with world.driver(machines.address) as driver:
-        held = caught(world, driver)
+        until(lambda: any(n.what == "record" for n in world.ground.notes()), "a result is on record", driver)
+        world.ground.set("hold-a")  # so that there is work left for the new node
+        held = caught(world, driver, records=1)
         world.ground.set("lose-objects")
         until(lambda: not world.ground.now("lose-objects"), "every object is gone", driver)
         machines.kill("b")
         machines.add("c")
         until(lambda: held.key in world.faulted(), "the driver knows", driver)
         world.ground.clear("hold-b")
-        world.ground.set("hold-a")  # so that the run does not end before the new node is ready
         until(lambda: any(n.what == "begin" and n.node == "c" for n in world.ground.notes()), "c measures", driver)
         world.ground.clear("hold-a")
         world.finish(driver)
