@@ -25,7 +25,7 @@ from population.events import Ended, Event, MutationDone, Proposed
 from population.ledger import read_events
 from population.replay import State
 from population.repository import Repository
-from tests.chaos.world import HookedDisk, World
+from tests.chaos.world import HookedDisk, World, are_records
 
 _LONGEST_S = 0.45
 """A driver that is killed by the clock lives so long at most: about half of an undisturbed run."""
@@ -81,22 +81,23 @@ class Reporting:
     def _before(self, operation: str, subject: Path | int | bytes) -> None:
         if not self.early:
             self.count += 1
-        elif operation == "write":
+        elif operation == "write" and are_records(subject):
             self.count += 1
             self._tell(subject)
         self._die(True)
 
     def _after(self, operation: str, subject: Path | int | bytes) -> None:
-        if operation == "write":
+        if operation == "write" and are_records(subject):
             self.written = subject
         elif operation == "touch" and self.written and not self.early:
             self._tell(self.written)
             self.written = b""
         self._die(False)
 
-    def _tell(self, record: Path | int | bytes) -> None:
-        assert isinstance(record, bytes)
-        os.write(self.pipe, json.loads(record)["hash"].encode("ascii") + b"\n")
+    def _tell(self, records: Path | int | bytes) -> None:
+        assert isinstance(records, bytes)
+        hashes = [json.loads(record)["hash"] for record in records.splitlines()]
+        os.write(self.pipe, "".join(f"{one}\n" for one in hashes).encode("ascii"))
 
     def _die(self, before: bool) -> None:
         if self.count == self.death.operation and before == self.death.before:

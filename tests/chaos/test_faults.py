@@ -16,11 +16,9 @@ import pytest
 from population import git
 from population.errors import InfrastructureError, VibeServeError
 from population.ledger import read_events
-from tests.chaos.world import HookedDisk, World
+from tests.chaos.world import HookedDisk, World, are_records
 
 SEED, CHILDREN = 5, 2
-LEDGER = b'{"hash":"'
-"""What every record of the ledger begins with."""
 
 
 @dataclass
@@ -47,7 +45,7 @@ class FailingDisk(HookedDisk):
             raise OSError(self.code, os.strerror(self.code))
 
     def _after(self, operation: str, subject: Path | int | bytes) -> None:
-        if operation == "write" and isinstance(subject, bytes) and subject.startswith(LEDGER):
+        if operation == "write" and isinstance(subject, bytes) and are_records(subject):
             self.written = subject
         elif operation == "touch" and self.written:
             self.told += [json.loads(line)["hash"] for line in self.written.splitlines()]

@@ -19,13 +19,11 @@ from population.git import run_git
 from population.packs import Pack
 from population.replay import State
 from population.repository import Repository
-from tests.chaos.world import HookedDisk, World
+from tests.chaos.world import HookedDisk, World, are_records
 from vibeserve import wiring
 from vibeserve.driver import Driver
 
 SEED = 11
-LEDGER = b'{"hash":"'
-"""What every record of the ledger begins with."""
 FEWEST_STATES = 300
 RESUMED_STATES = 12
 
@@ -74,7 +72,7 @@ class Watch:
         if operation == "rename" and isinstance(subject, Path) and subject.stat().st_ino not in self.inodes:
             self.named_unsynced.append(subject)
         self._look()
-        if operation == "write" and isinstance(subject, bytes) and subject.startswith(LEDGER):
+        if operation == "write" and isinstance(subject, bytes) and are_records(subject):
             self.records += subject.splitlines(keepends=True)
             self._look()
 
@@ -243,7 +241,7 @@ def test_a_record_follows_its_commit_and_the_state_follows_the_record(
         return Driver(rules, records, *rest)
 
     def look(operation: str, subject: Path | int | bytes) -> None:
-        if operation == "write" and isinstance(subject, bytes) and subject.startswith(LEDGER):
+        if operation == "write" and isinstance(subject, bytes) and are_records(subject):
             event = json.loads(subject.splitlines()[-1])["event"]
             if event["kind"] == "mutation_done" and event["number"]:
                 repository = Repository.open(world.run_dir / "population.git")  # type: ignore[operator]

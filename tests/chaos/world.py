@@ -30,6 +30,12 @@ from vibeserve.workshop import Workshop
 CHILDREN = 10
 _STAGES = "stages.log"
 Hook = Callable[[str, Path | int | bytes], None]
+_RECORD = b'{"hash":"'
+
+
+def are_records(subject: Path | int | bytes) -> bool:
+    """Whether what is written are records of the ledger; other bytes belong to the repository."""
+    return isinstance(subject, bytes) and subject.startswith(_RECORD)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ray import exceptions as ray_errors
 
 from population.evaluation import Stage
 from vibeserve.cluster.board import Reporter
-from vibeserve.cluster.parcels import Parcel, opened
+from vibeserve.cluster.parcels import KIT, Parcel, opened
 from vibeserve.executor import Delta, Fault, Outcome
 from vibeserve.workshop import Workshop
 
@@ -44,12 +44,11 @@ _REPORTERS: dict[bytes, Reporter] = {}
 
 
 class _UnsentError(Exception):
-    """A delta that is neither here nor named."""
+    """The kit or a delta that is neither here nor named."""
 
 
-def warm(letter: bytes, workers: int) -> None:
+def warm(parcel: Parcel, workers: int) -> None:
     """Unpack the kit, and hold this worker until the others are as far, so that each task warms one of its own."""
-    parcel: Parcel = pickle.loads(letter)
     _shop(parcel)
     board, deadline_s = pickle.loads(parcel.board), time.monotonic() + _WARM_S
     while ray.get(board.warmed.remote(os.getpid())) < workers and time.monotonic() < deadline_s:
@@ -98,7 +97,9 @@ def _carry_out(key: str, parcel: Parcel, work: Callable[[Workshop, tuple[Delta, 
 
 def _shop(parcel: Parcel) -> Workshop:
     if parcel.shop not in _SHOPS:
-        kit = ray.get(pickle.loads(parcel.kit), timeout=_FETCH_S)
+        if KIT not in parcel.deltas:
+            raise _UnsentError
+        kit = ray.get(parcel.deltas[KIT], timeout=_FETCH_S)
         _SHOPS.clear()
         _SHOPS[parcel.shop] = Workshop(kit)
     return _SHOPS[parcel.shop]

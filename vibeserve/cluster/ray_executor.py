@@ -83,8 +83,8 @@ class RayExecutor:
     def warm(self, workers: int) -> None:
         """Start worker processes and let them unpack the kit, so that the first tasks need not wait for that."""
         task: Any = ray.remote(num_cpus=0, max_retries=0)(errands.warm)
-        letter = pickle.dumps(self._parcels.parcel(()))
-        ray.wait([task.remote(letter, workers) for _ in range(workers)], num_returns=workers)
+        parcel = self._parcels.parcel(())
+        ray.wait([task.remote(parcel, workers) for _ in range(workers)], num_returns=workers)
 
     def submit(self, task: Task) -> None:
         if isinstance(task, MutateTask):
@@ -172,10 +172,11 @@ class RayExecutor:
         except ray_errors.RayError as error:  # worker, node or object lost, or out of memory
             return Fault(reason=f"{key}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         if reply.lost is not None:
-            self._parcels.lost(reply.lost)
             if reply.unsent:
+                self._parcels.forget(reply.lost)
                 self.submit(flight.task)
                 return None
+            self._parcels.lost(reply.lost)
             return reply.outcome
         self._parcels.arrived([delta.commit for delta in flight.task.chain], reply.node)
         if isinstance(reply.outcome, Mutated):

@@ -75,7 +75,7 @@ class Machines:
     def restore(self, names: tuple[str, ...] = ("a", "b")) -> None:
         """Exactly these nodes, whatever a test has left."""
         for name in tuple(self._nodes):
-            if name not in names or born(self.raylet(name)) is None:
+            if name not in names or born(self.raylet(name)) is None or _stopped(self.raylet(name)):
                 self.kill(name)
         for name in names:
             if name not in self._nodes:
@@ -91,3 +91,8 @@ class Machines:
         for folder in own.values():
             Path(folder).mkdir(exist_ok=True)
         return {"env_vars": {NODE_VARIABLE: name, GROUND_VARIABLE: str(self._ground), **own}}
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a signal holds the process: a test has split its node off, and failed before it healed it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
