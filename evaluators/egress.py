@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ _START_TIMEOUT_S = 20.0
 _CONNECT_TIMEOUT_S = 30.0
 _LONGEST_REQUEST_BYTES = 32 << 20
 _BACKLOG = 64
+_WORDS_BYTES = 4096
 _DROPPED = frozenset({
     # Of one connection only (RFC 9110, 7.6.1), or written anew for the next.
     "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "host",
@@ -53,6 +54,22 @@ class Upstream:
     """Longest silence within an answer."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """How a request that went out was answered."""
+
+    method: str
+    path: str
+    """With its query."""
+    status: int
+    """502 where the API could not be reached."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    words: bytes = b""
+    """The beginning of an answer that is an error."""
+    whole: bool = True
+    """False: it broke off."""
+
+
 @dataclass(slots=True)
 class Traffic:
     """What went through, for the record of whoever pays."""
@@ -70,9 +87,13 @@ class Egress:
         traffic: what went through so far.
     """
 
-    def __init__(self, upstream: Upstream, listener: socket.socket) -> None:
-        """`listener`: bound, of `unix_listener` or `pod_listener`; this object closes it."""
+    def __init__(
+        self, upstream: Upstream, listener: socket.socket, observe: Callable[[Answered], None] | None = None
+    ) -> None:
+        """`listener`: bound, of `unix_listener` or `pod_listener`; this object closes it. `observe`: told of every
+        answer at its end, on the proxy's thread."""
         self._upstream = upstream
+        self._observe = observe or (lambda _: None)
         self._listener = listener
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -121,7 +142,9 @@ class Egress:
         self.traffic.requests += 1
         self.traffic.sent_bytes += len(body)
         url = self._upstream.url.rstrip("/") + request.raw_path
-        headers = {**_kept(request.headers), **self._upstream.headers}
+        added = {name.lower() for name in self._upstream.headers}
+        own = {name: text for name, text in _kept(request.headers).items() if name.lower() not in added}
+        headers = {**own, **self._upstream.headers}
         try:
             # A redirect is handed back, not followed: it could carry the key elsewhere.
             async with session.request(
@@ -129,21 +152,29 @@ class Egress:
             ) as answer:
                 return await self._relay(request, answer)
         except (aiohttp.ClientError, TimeoutError) as error:
-            return _refusal(502, f"the API did not answer: {type(error).__name__}")
+            words = f"the API did not answer: {type(error).__name__}"
+            self._observe(_answered(request, 502, {}, words.encode()))
+            return _refusal(502, words)
 
     async def _relay(self, request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         """Every chunk as it comes: tokens are streamed."""
         response = web.StreamResponse(status=answer.status, headers=_kept(answer.headers))
         await response.prepare(request)
+        words = bytearray()
         try:
             async for chunk in answer.content.iter_any():
                 self.traffic.received_bytes += len(chunk)
+                if answer.status >= 400 and len(words) < _WORDS_BYTES:
+                    words += chunk
                 await response.write(chunk)
         except (aiohttp.ClientError, TimeoutError):
+            self._observe(_answered(request, answer.status, answer.headers, bytes(words), whole=False))
             # The status is sent already: only a broken connection can still say that the answer is not whole.
             if request.transport is not None:
                 request.transport.abort()
             return response
+        # Before the command knows that the answer is whole: it may end at once.
+        self._observe(_answered(request, answer.status, answer.headers, bytes(words)))
         await response.write_eof()
         return response
 
@@ -191,6 +222,15 @@ def pod_listener(pod: Pod) -> socket.socket:
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     named = {token.strip().lower() for token in headers.get("Connection", "").split(",")}
     return {name: text for name, text in headers.items() if name.lower() not in _DROPPED | named}
+
+
+def _answered(
+    request: web.BaseRequest, status: int, headers: Mapping[str, str], words: bytes, whole: bool = True
+) -> Answered:
+    lower = {name.lower(): text for name, text in headers.items()}
+    return Answered(
+        method=request.method, path=request.raw_path, status=status, headers=lower, words=words, whole=whole
+    )
 
 
 async def _body(request: web.BaseRequest) -> bytes | None:

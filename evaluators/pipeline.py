@@ -24,15 +24,13 @@ from evaluators.pod import Pod
 from evaluators.preparation import Prepared, prepare
 from evaluators.probes import Probing
 from evaluators.process import tail
-from evaluators.profiler import profile
+from evaluators.profiling.stage import Profiling
 from evaluators.repeat import protocol_fault
 from evaluators.sandbox import Sandbox
 from evaluators.server import ServerUnderTest
 from evaluators.site import Site
 from population.errors import InfrastructureError
 from population.evaluation import Evaluation, Rejected, Scored, Stage
-
-_PROFILE_S = 1.0
 
 
 class LocalEvaluator:
@@ -69,7 +67,7 @@ class LocalEvaluator:
             ready = self._targets[task.target]
             site = Site(
                 task=task, lease=lease, target=ready.target, artifacts=ready.artifacts, vocab=ready.vocab,
-                best=ready.best, sandbox=sandbox,
+                roof=ready.roof, sandbox=sandbox,
                 scratch=lease.scratch, noise_retries=self._noise_retries,
                 output=task.output or lease.scratch / "output",
             )  # fmt: skip
@@ -90,7 +88,7 @@ class _Evaluation:
     def __init__(self, site: Site, clock: _Clock) -> None:
         self._site = site
         self._clock = clock
-        self._hints: dict[str, float | str] = {}
+        self._profiling = Profiling(site)
         self._pod: Pod | None = None
 
     def run(self) -> Evaluation:
@@ -100,8 +98,12 @@ class _Evaluation:
             if site.task.judged and (rejected := static_check(site.task.workspace, site.target.inspection)) is not None:
                 return rejected
             measured = self._serve()
+            if isinstance(measured, Rejected):
+                return measured
+            if self._profiling.wanted:
+                self._profiling.rerun(self._pod, measured, clock.seconds().get(Stage.BOOT, 0.0))
             # The server is gone: the reference has the CPUs and the GPU's memory to itself.
-            return measured if isinstance(measured, Rejected) else self._audited(measured)
+            return self._audited(measured)
 
     def _serve(self) -> Measurement | Rejected:
         site = self._site
@@ -138,9 +140,9 @@ class _Evaluation:
             client = LoadSession(site.endpoint(server.url), site.loads(), site.client(self._pod))
             session = stack.enter_context(client)
             measured = self._measure(server, session)
-            if not isinstance(measured, Rejected) and site.task.profile and site.task.until is None:
+            if not isinstance(measured, Rejected) and self._profiling.wanted:
                 clock.enter(Stage.PROFILE)
-                self._profile(server, session)
+                self._profiling.look(server, session)
         return measured
 
     def _check(self, server: ServerUnderTest) -> Rejected | None:
@@ -175,20 +177,6 @@ class _Evaluation:
         probing = Probing(session=session, loads=(load,), seed=task.content_seed)
         return probing.ask_again(result.responses, result.metrics["duration"])
 
-    def _profile(self, server: ServerUnderTest, session: LoadSession) -> None:
-        """The busiest load once more, under the profiler; its numbers count for nothing."""
-        loads = self._site.loads()
-        if not loads:
-            return
-        load = max(loads, key=lambda item: (item.kind == "closed", item.rate_per_s or 0.0))
-        if load.window_s is not None:
-            load = replace(load, kind="open" if load.kind == "max-rate" else load.kind, window_s=_PROFILE_S)
-        seed = self._site.task.content_seed + 1
-        kept = self._site.output / "stacks.txt"
-        self._hints = profile(
-            server, _PROFILE_S, self._site.scratch, lambda: session.run(load, self._site.task.trace_seed, seed), kept
-        )
-
     def _audited(self, measured: Measurement) -> Evaluation:
         site = self._site
         figures: dict[str, float] = {}
@@ -198,12 +186,14 @@ class _Evaluation:
             if isinstance(verdict, Rejected):
                 return verdict
             figures = verdict
+        found = self._profiling.evidence(measured.samples)
         return Scored(
             samples=dict(measured.samples),
             flags=tuple(sorted(measured.flags)),
             measured_by="client" if site.target.measured_by_client else "target",
             audit=figures,
-            hints=self._hints,
+            hints=found.hints,
+            profile=found.rows,
         )
 
     def _audit(self, responses: tuple[Response, ...]) -> dict[str, float] | Rejected:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.artifacts import artifacts_folder
-from evaluators.roofline import ceilings
+from evaluators.roofline import Roof, roof
 from evaluators.target import Target, load_target
 
 
@@ -18,8 +17,7 @@ class Prepared:
     target: Target
     artifacts: Path
     vocab: tuple[str, ...]
-    best: Mapping[str, float]
-    """Per metric what no server can beat."""
+    roof: Roof
 
 
 def prepare(folder: Path, cache: Path, cpus: tuple[int, ...]) -> Prepared:
@@ -31,5 +29,5 @@ def prepare(folder: Path, cache: Path, cpus: tuple[int, ...]) -> Prepared:
     """
     target = load_target(folder)
     artifacts = artifacts_folder(target, cache, cpus)
-    best = ceilings(target, artifacts, cache, cpus)
-    return Prepared(target=target, artifacts=artifacts, vocab=target.vocabulary() or (), best=best)
+    allowed = roof(target, artifacts, cache, cpus)
+    return Prepared(target=target, artifacts=artifacts, vocab=target.vocabulary() or (), roof=allowed)

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from evaluators.command import TrustedCommand, run_trusted
@@ -19,17 +20,39 @@ from population.errors import InfrastructureError
 from population.evaluation import Rejected, Stage
 
 
-def ceilings(target: Target, artifacts: Path, cache: Path, cpus: tuple[int, ...] = ()) -> dict[str, float]:
-    """Metric, with or without `@load`, → best possible value; of two for one metric the more generous one counts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a token costs, and what the node gives; for hints, never for a verdict."""
+
+    flop_per_output_token: float
+    flop_per_prompt_token: float
+    bytes_per_step: float
+    """Read by every step, however many tokens it computes: the weights."""
+    flop_per_s: float
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roof:
+    """What a node allows for a target."""
+
+    best: Mapping[str, float] = field(default_factory=dict)
+    """Metric, with or without `@load`, → best possible value."""
+    work: Work | None = None
+
+
+def roof(target: Target, artifacts: Path, cache: Path, cpus: tuple[int, ...] = ()) -> Roof:
+    """As measured and declared; of two ceilings for one metric the more generous one counts.
 
     Raises:
         InfrastructureError: the target's `[roofline]` command failed.
     """
-    found = _measured(target, artifacts, cache, cpus)
+    measured = _measured(target, artifacts, cache, cpus)
+    found = dict(measured.best)
     for ceiling in target.ceilings:
         known = found.get(ceiling.metric, ceiling.best)
-        found[ceiling.metric] = (min if _smaller_is_better(ceiling.metric) else max)(known, ceiling.best)
-    return found
+        found[ceiling.metric] = (min if smaller_is_better(ceiling.metric) else max)(known, ceiling.best)
+    return Roof(best=found, work=measured.work)
 
 
 def impossible(values: Mapping[str, float], best: Mapping[str, float]) -> Rejected | None:
@@ -38,7 +61,7 @@ def impossible(values: Mapping[str, float], best: Mapping[str, float]) -> Reject
         limit = best.get(name, best.get(name.partition("@")[0]))
         if limit is None:
             continue
-        below = _smaller_is_better(name)
+        below = smaller_is_better(name)
         if values[name] < limit if below else values[name] > limit:
             said = f"{name} is {values[name]:.4g}, but no server can be {'below' if below else 'above'} {limit:.4g}"
             reason = f"faster than the hardware: {said} on this target's hardware (its roofline)"
@@ -46,15 +69,16 @@ def impossible(values: Mapping[str, float], best: Mapping[str, float]) -> Reject
     return None
 
 
-def _smaller_is_better(name: str) -> bool:
+def smaller_is_better(name: str) -> bool:
+    """Whether the metric is a time."""
     return name.partition("@")[0].endswith("_ms")
 
 
-def _measured(target: Target, artifacts: Path, cache: Path, cpus: tuple[int, ...]) -> dict[str, float]:
+def _measured(target: Target, artifacts: Path, cache: Path, cpus: tuple[int, ...]) -> Roof:
     """What the target's command says of this node; run at the first evaluation, kept for the later ones."""
     table = target.roofline
     if table is None:
-        return {}
+        return Roof()
     key = [os.uname().nodename, len(cpus), digest(target.folder / "reference"), digest(target.folder / "target.toml")]
     file = cache / "roofline" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
     if not file.is_file():
@@ -87,9 +111,27 @@ def _run(target: Target, artifacts: Path, scratch: Path, cpus: tuple[int, ...]) 
     _read(output)
 
 
-def _read(file: Path) -> dict[str, float]:
+def _read(file: Path) -> Roof:
     try:
         values = read_object(file)
-        return {name: metric(values, name) for name in values}
+        work = _work(values.pop("work", None))
+        return Roof(best={name: metric(values, name) for name in values}, work=work)
     except Malformed as error:
         raise InfrastructureError(f"the target's [roofline] command wrote an unusable result: {error}") from error
+
+
+def _work(given: object) -> Work | None:
+    """The table `work`, which a command need not write.
+
+    Raises:
+        Malformed: it is no table of exactly the fields of `Work`, all of them numbers, the speeds above 0.
+    """
+    if given is None:
+        return None
+    names = [item.name for item in fields(Work)]
+    if not isinstance(given, dict) or set(given) != set(names):
+        raise Malformed(f"'work' must be an object with {', '.join(names)}, got {given!r:.200}")
+    work = Work(**{name: metric(given, name) for name in names})
+    if not work.flop_per_s or not work.bytes_per_s:
+        raise Malformed("'work': flop_per_s and bytes_per_s must be above 0")
+    return work

@@ -38,6 +38,8 @@ class ServerCommand:
     cpus: tuple[int, ...] = ()
     gpus: tuple[str, ...] = ()
     readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    """Further folders that it may write; none of a server that is measured."""
 
 
 class ServerUnderTest:
@@ -123,6 +125,7 @@ class ServerUnderTest:
             cpus=command.cpus,
             gpus=command.gpus,
             readable=command.readable,
+            writable=command.writable,
             ports=(self._port,),
             pod=None if self.pod is None else self.pod.holder_pid,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from evaluators.load.endpoint import Endpoint
 from evaluators.load.session import ClientOptions
 from evaluators.load.workload import Load
 from evaluators.pod import Pod
+from evaluators.roofline import Roof
 from evaluators.sandbox import Sandbox, clean_environment
 from evaluators.server import ServerCommand, ServerUnderTest
 from evaluators.target import Target
@@ -32,7 +32,7 @@ class Site:
     target: Target
     artifacts: Path
     vocab: tuple[str, ...]
-    best: Mapping[str, float]
+    roof: Roof
     sandbox: Sandbox
     scratch: Path
     noise_retries: int
@@ -45,9 +45,13 @@ class Site:
         (self.output / "requests.jsonl").unlink(missing_ok=True)  # the client appends
 
     def server(self, pod: Pod | None) -> ServerUnderTest:
-        """The candidate's server, pinned to all CPUs but the client's, where there are two or more."""
+        """The candidate's server."""
+        return ServerUnderTest(self.command(), self.sandbox, pod=pod)
+
+    def command(self) -> ServerCommand:
+        """How it starts: pinned to all CPUs but the client's, where there are two or more."""
         table = self.target.server
-        command = ServerCommand(
+        return ServerCommand(
             table=table,
             workspace=self.task.workspace,
             log=self.output / "server.log",
@@ -57,7 +61,6 @@ class Site:
             gpus=self.lease.gpus,
             readable=(self.artifacts,),
         )
-        return ServerUnderTest(command, self.sandbox, pod=pod)
 
     def trusted(self, table: str, command: tuple[str, ...], timeout_s: float, pod: Pod | None) -> TrustedCommand:
         """A command of the target, for one of its tables; where there is a pod, the tree is not there for it."""
@@ -94,7 +97,7 @@ class Site:
             cpus=self.lease.cpus,
             gpus=self.lease.gpus,
             noise_retries=0 if self.task.until is not None else self.noise_retries,
-            best=self.best,
+            best=self.roof.best,
         )
 
     def loads(self) -> tuple[Load, ...]:

@@ -38,6 +38,8 @@ class Proposal:
     """RECIPE: the recipe's name."""
     knobs: Mapping[str, KnobValue] = field(default_factory=dict)
     """TUNE: `component.knob` → new value (RECIPE: initial values other than the recipe's defaults)."""
+    model: str | None = None
+    """AGENT, MERGE: who of several models makes it, by its name in `[[agents.models]]`. None: there is one, or none."""
 
     @property
     def id(self) -> str:
@@ -67,6 +69,20 @@ class Candidate:
     @property
     def id(self) -> str:
         return self.proposal.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A tree of a child that was rejected, and from which the child went back to who made it."""
+
+    commit: str
+    tree: str
+    genome: Genome
+    evaluation: Rejected
+    cost_s: float
+    """Wall seconds of this attempt's mutation and evaluation together."""
+    by_model: bool
+    """Whether a model was asked for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

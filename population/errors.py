@@ -71,19 +71,19 @@ class RepositoryError(VibeServeError):
 
 
 class InfrastructureError(VibeServeError):
-    """The machine failed, not the candidate: disk full, node lost, port taken, Ray absent."""
-
-
-class ProviderError(InfrastructureError):
-    """The provider of a language model failed us. Never a candidate's fault.
+    """The machine failed, not the candidate: disk full, node lost, port taken, Ray absent.
 
     Attributes:
-        spent: what was asked of it, for nothing, before it failed.
+        spent: what was asked of models, for nothing, before it failed.
     """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.spent: tuple[Spending, ...] = ()
+
+
+class ProviderError(InfrastructureError):
+    """The provider of a language model failed us. Never a candidate's fault."""
 
 
 class ProviderDown(ProviderError):  # a state that passes

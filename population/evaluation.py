@@ -13,6 +13,8 @@ class Stage(StrEnum):
 
     MUTATE = "mutate"
     DEDUPE = "dedupe"
+    REVIEW = "review"
+    """A model has read what another one wrote; it can only object."""
     STATIC = "static"
     BOOT = "boot"
     SMOKE = "smoke"
@@ -20,6 +22,23 @@ class Stage(StrEnum):
     BENCHMARK = "benchmark"
     PROFILE = "profile"
     AUDIT = "audit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hotspot:
+    """One place where a server's time went. Shares compare within one `of`, never between two."""
+
+    name: str
+    """Function, operator, kernel or phase."""
+    share: float
+    """Of what `of` names, 0..1."""
+    of: str
+    """What the shares of these rows are parts of, e.g. `busy samples`, `GPU time`."""
+    source: str
+    """The tool that saw it: `py-spy`, `torch`, `nsys`."""
+    calls: int | None = None
+    """None: a sampler counts no calls."""
+    us_per_call: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +60,9 @@ class Scored:
     audit: Mapping[str, float] = field(default_factory=dict)
     """Audit figures: mean_gap, p999_gap, max_gap (units of the logit standard deviation), flip_rate, tokens."""
     hints: Mapping[str, float | str] = field(default_factory=dict)
-    """Profile: function or phase -> share of server time (0..1), or a text."""
+    """Profile: function -> share of the server's busy time (0..1); or what else is to be said, `headroom` first."""
+    profile: tuple[Hotspot, ...] = ()
+    """Where the time went, by every tool that could look; records older than this field have none."""
     stage_s: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds per stage."""
     hardware: str = ""

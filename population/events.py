@@ -89,7 +89,32 @@ class MutationDone(Stamped):
     elapsed_s: float = 0.0
     spent: tuple[Spending, ...] = ()
     """What models were asked for it; here and below empty in records older than the field."""
+    objection: Rejected | None = None
+    """What a judge has against it: the child is not evaluated, and goes back or ends with this."""
     kind: Literal["mutation_done"] = "mutation_done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentBack(Stamped):
+    """The child was rejected and goes back to who made it: it does not count yet, and becomes another commit or ends.
+
+    `elapsed_s` is the evaluation's alone.
+    """
+
+    number: int
+    evaluation: Rejected
+    elapsed_s: float = 0.0
+    place: Place | None = None
+    kind: Literal["sent_back"] = "sent_back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advised(Stamped):
+    """A model has read the candidate's profile: hints for whoever changes it."""
+
+    candidate: str
+    advice: str
+    kind: Literal["advised"] = "advised"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +196,8 @@ Event = (
     | EpochStarted
     | Proposed
     | MutationDone
+    | SentBack
+    | Advised
     | Ended
     | RemeasureStarted
     | Remeasured

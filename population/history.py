@@ -12,9 +12,12 @@ from population.git_objects import require_sha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """A merge that git could not do: the paths that both sides changed."""
+    """A merge that git could not do."""
 
+    tree: str
+    """What git left of it, with conflict markers."""
     paths: tuple[str, ...]
+    """Where both sides changed the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +35,13 @@ def merged_tree(path: Path, ours: str, theirs: str, durable: bool) -> str | Conf
     status, said = run_git(path, *args, allowed=(0, 1), durable=durable)
     tree, *paths = said.decode("utf-8", errors="replace").rstrip("\0").split("\0")
     if status == 1:
-        return Conflict(paths=tuple(dict.fromkeys(path for path in paths if path)))
+        return Conflict(tree=require_sha(tree.strip()), paths=tuple(dict.fromkeys(path for path in paths if path)))
     return require_sha(tree.strip())
+
+
+def merge_base(path: Path, ours: str, theirs: str) -> str:
+    """The last commit that both have in their history."""
+    return require_sha(run_git(path, "merge-base", ours, theirs)[1].decode("ascii").strip())
 
 
 def diff(path: Path, a: str, b: str, paths: Sequence[str]) -> str:

@@ -6,15 +6,17 @@ replay of the ledger are the same function of the same events.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from population.archive import Archive
-from population.candidate import Candidate, Failure, Proposal, candidate_id
+from population.candidate import Attempt, Candidate, Failure, Proposal, candidate_id
 from population.errors import LedgerError
 from population.evaluation import Evaluation, Rejected, Scored
 from population.events import (
+    Advised,
     Ended,
     EpochStarted,
     Event,
@@ -25,10 +27,11 @@ from population.events import (
     Remeasured,
     RemeasureStarted,
     RunStarted,
+    SentBack,
     Stopped,
 )
 from population.objectives import ObjectiveSet
-from population.spending import Spending
+from population.spending import Cost, Spending, summed
 
 
 @dataclass
@@ -42,6 +45,12 @@ class State:
     """Proposed and not ended, by child number."""
     mutated: dict[int, MutationDone] = field(default_factory=dict)
     """Commits of pending children."""
+    attempts: dict[int, tuple[Attempt, ...]] = field(default_factory=dict)
+    """Child number → its trees that were rejected and sent back, in order; of ended children, too."""
+    attempted: dict[str, str] = field(default_factory=dict)
+    """Tree hash → the child that had it and was sent back."""
+    advice: dict[str, str] = field(default_factory=dict)
+    """Candidate id → what a model has concluded from its profile."""
     trees: dict[str, set[int]] = field(default_factory=dict)
     """Tree hash → the pending children that have it."""
     summaries: dict[int, str] = field(default_factory=dict)
@@ -65,6 +74,8 @@ class State:
     """Wall seconds of mutation and evaluation of all candidates."""
     spent: dict[tuple[str, str], Spending] = field(default_factory=dict)
     """(Role, model) → what was asked of it."""
+    costs: dict[int, Cost] = field(default_factory=dict)
+    """Child number → what it has taken until now, ended or not; children that have taken nothing are left out."""
     past_s: float = 0.0
     """Active seconds of the epochs before this one."""
     epoch_s: float = 0.0
@@ -84,13 +95,15 @@ class State:
     @property
     def commits(self) -> dict[str, str]:
         """Candidate id → commit, of every child whose mutation is on record."""
+        back = {candidate_id(n): a[-1].commit for n, a in self.attempts.items() if n in self.pending}
         flying = {candidate_id(number): made.commit for number, made in self.mutated.items()}
-        return {name: candidate.commit for name, candidate in self.archive.candidates.items()} | flying
+        return {name: candidate.commit for name, candidate in self.archive.candidates.items()} | back | flying
 
     def twin_of(self, tree: str, number: int) -> str | None:
-        """The id of another child, ended or in flight, that has this very tree."""
+        """The id of another child, ended or in flight, that has this tree, or of any that was sent back with it."""
         flying = min(self.trees.get(tree, set()) - {number}, default=None)
-        return self.archive.trees.get(tree) or (None if flying is None else candidate_id(flying))
+        known = self.archive.trees.get(tree) or self.attempted.get(tree)
+        return known or (None if flying is None else candidate_id(flying))
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> State:
@@ -128,7 +141,26 @@ class State:
             for spending in event.spent:
                 key = (spending.role, spending.model)
                 self.spent[key] = self.spent[key] + spending if key in self.spent else spending
+            if (number := _number_of(event)) is not None and event.spent:
+                cost = self.costs.get(number, Cost())
+                self.costs[number] = replace(cost, spent=summed((*cost.spent, *event.spent)))
         self.epoch_s = max(self.epoch_s, event.active_s)
+
+    def takes(self, number: int, mutate_s: float = 0.0, evaluate_s: float = 0.0) -> None:
+        """The child has taken that much time more; part of `apply`."""
+        cost = self.costs.get(number, Cost())
+        self.costs[number] = replace(cost, mutate_s=cost.mutate_s + mutate_s, evaluate_s=cost.evaluate_s + evaluate_s)
+
+
+_CHILD = re.compile(r"c([0-9]{6,})")
+
+
+def _number_of(event: MutationDone | Ended | Faulted) -> int | None:
+    """The child that an event is about; None for a fault under another task."""
+    if not isinstance(event, Faulted):
+        return event.number
+    match = _CHILD.fullmatch(event.key)
+    return int(match[1]) if match else None
 
 
 def _check_run(state: State, event: RunStarted) -> str | None:
@@ -154,6 +186,14 @@ def _check_ended(state: State, event: Ended) -> str | None:
     return _check_admissible(state, event.evaluation)
 
 
+def _check_sent_back(state: State, event: SentBack) -> str | None:
+    return None if event.number in state.mutated else f"child {event.number} has no commit that could be rejected"
+
+
+def _check_advised(state: State, event: Advised) -> str | None:
+    return None if event.candidate in state.archive.candidates else f"there is no candidate {event.candidate}"
+
+
 def _check_remeasure_started(state: State, event: RemeasureStarted) -> str | None:
     if event.index != state.next_remeasure:
         return f"expected re-measurement {state.next_remeasure}, got {event.index}"
@@ -176,6 +216,8 @@ _CHECKS: Mapping[type, Callable[[State, Any], str | None]] = {
     RunStarted: _check_run,
     Proposed: _check_proposed,
     MutationDone: _check_mutated,
+    SentBack: _check_sent_back,
+    Advised: _check_advised,
     Ended: _check_ended,
     RemeasureStarted: _check_remeasure_started,
     Remeasured: _check_remeasured,
@@ -202,28 +244,61 @@ def _mutation_done(state: State, event: MutationDone) -> None:
     state.trees.setdefault(event.tree, set()).add(event.number)
     state.summaries[event.number] = event.summary
     state.mutate_s += event.elapsed_s
+    state.takes(event.number, mutate_s=event.elapsed_s)
+
+
+def _sent_back(state: State, event: SentBack) -> None:
+    made = state.mutated.pop(event.number)
+    _landed(state, made)
+    state.evaluate_s += event.elapsed_s
+    state.takes(event.number, evaluate_s=event.elapsed_s)
+    attempt = Attempt(
+        commit=made.commit,
+        tree=made.tree,
+        genome=made.genome,
+        evaluation=event.evaluation,
+        cost_s=made.elapsed_s + event.elapsed_s,
+        by_model=bool(made.spent),
+    )
+    state.attempts[event.number] = (*state.attempts.get(event.number, ()), attempt)
+    state.attempted.setdefault(made.tree, candidate_id(event.number))
+
+
+def _advised(state: State, event: Advised) -> None:
+    state.advice.setdefault(event.candidate, event.advice)
+
+
+def _landed(state: State, made: MutationDone) -> None:
+    """The child's commit is in flight no more."""
+    state.trees[made.tree].discard(made.number)
+    if not state.trees[made.tree]:
+        del state.trees[made.tree]
 
 
 def _ended(state: State, event: Ended) -> None:
     proposal = state.pending.pop(event.number)
     made = state.mutated.pop(event.number, None)
+    attempts = state.attempts.get(event.number, ())
     if made is None:  # no evaluation was begun
-        assert isinstance(event.evaluation, Rejected)
         state.mutate_s += event.elapsed_s
-        state.archive.add(Failure(proposal=proposal, evaluation=event.evaluation, cost_s=event.elapsed_s))
+        state.takes(event.number, mutate_s=event.elapsed_s)
+    else:
+        state.evaluate_s += event.elapsed_s
+        state.takes(event.number, evaluate_s=event.elapsed_s)
+        _landed(state, made)
+    cost_s = sum(attempt.cost_s for attempt in attempts) + (made.elapsed_s if made else 0.0) + event.elapsed_s
+    last = made or (attempts[-1] if attempts else None)
+    if last is None:
+        assert isinstance(event.evaluation, Rejected)
+        state.archive.add(Failure(proposal=proposal, evaluation=event.evaluation, cost_s=cost_s))
         return
-    state.evaluate_s += event.elapsed_s
-    state.trees[made.tree].discard(event.number)
-    if not state.trees[made.tree]:
-        del state.trees[made.tree]
-    cost_s = made.elapsed_s + event.elapsed_s
     state.candidates_s += cost_s
     state.archive.add(
         Candidate(
             proposal=proposal,
-            commit=made.commit,
-            tree=made.tree,
-            genome=made.genome,
+            commit=last.commit,
+            tree=last.tree,
+            genome=last.genome,
             evaluation=event.evaluation,
             cost_s=cost_s,
         )
@@ -262,6 +337,8 @@ _APPLY: Mapping[type, Callable[[State, Any], None]] = {
     EpochStarted: _epoch_started,
     Proposed: _proposed,
     MutationDone: _mutation_done,
+    SentBack: _sent_back,
+    Advised: _advised,
     Ended: _ended,
     RemeasureStarted: _remeasure_started,
     Remeasured: _remeasured,

@@ -22,7 +22,7 @@ from population.drafts import Drafts
 from population.errors import InfrastructureError, RepositoryError
 from population.git import read_object, require_version, run_git
 from population.git_objects import Entry, GitObject, commit_object, parse_commit, require_sha, tree_objects
-from population.history import Conflict, LogEntry, diff, log, merged_tree
+from population.history import Conflict, LogEntry, diff, log, merge_base, merged_tree
 from population.object_store import ObjectStore
 from population.refs import BASELINES, CANDIDATES, Refs, baseline_ref, candidate_ref
 from population.repair import break_locks, remove_drafts
@@ -152,12 +152,13 @@ class Repository:
         return Commit(sha=commit.sha, tree=objects[-1].sha)
 
     def export(self, sha: str, folder: Path) -> None:
-        """Write a commit's files into an empty folder (made if missing). Nothing is executed or converted.
+        """Write the files of a commit or tree into an empty folder (made if missing). Nothing is executed or converted.
 
         Raises:
-            TreeRefused: the commit holds what no candidate may have.
+            TreeRefused: it holds what no candidate may have.
         """
-        entries = commit_entries(self.tree_of(sha), self._read)
+        found = self._read(sha)
+        entries = commit_entries(sha if found.kind == "tree" else parse_commit(found.data)[0], self._read)
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise RepositoryError(f"{folder}: expected an empty folder to export {sha[:12]} into")
@@ -260,6 +261,10 @@ class Repository:
     def diff(self, a: str, b: str, paths: Sequence[str] = ()) -> str:
         """Unified diff from one commit to another. It is a candidate's text: escape it before it goes to a terminal."""
         return diff(self._path, require_sha(a), require_sha(b), paths)
+
+    def merge_base(self, ours: str, theirs: str) -> str:
+        """The last commit that both descend from."""
+        return merge_base(self._path, require_sha(ours), require_sha(theirs))
 
     def log(self, sha: str, limit: int = 100) -> tuple[LogEntry, ...]:
         """A commit and its ancestors, newest first."""

@@ -200,9 +200,10 @@ class EvolvePolicy:
     def _proposal(self, land: Landscape, pool: Pool, move: Move, number: int, rng: np.random.Generator) -> Proposal:
         goal = None
         if self.config.gap_goals and pool.gap is not None:
-            ends = {land.names[pool.gap.better], land.names[pool.gap.worse]}
-            if ends & set(move.parents):
-                goal = gaps.goal(pool.gap, land.names, land.points.costs_NM, land.archive.objectives)
+            ends = {land.names[end]: end for end in (pool.gap.better, pool.gap.worse)}
+            start = next((ends[parent] for parent in move.parents if parent in ends), None)
+            if start is not None:
+                goal = gaps.goal(pool.gap, start, land.names, land.points.costs_NM, land.archive.objectives)
         counts = (self.config.inspirations_front, self.config.inspirations_others)
         return Proposal(
             number=number,

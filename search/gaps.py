@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from population.objectives import ObjectiveSet
+from population.objectives import Direction, ObjectiveSet
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,11 +52,21 @@ def widest(costs_NM: FloatArray, noise_M: FloatArray) -> Gap | None:
     return best
 
 
-def goal(gap: Gap, ids: Sequence[str], costs_NM: FloatArray, objectives: ObjectiveSet) -> str:
-    """The goal in words, with the numbers of both ends and the middle to aim at."""
-    ends = " and ".join(f"{ids[i]} ({_numbers(costs_NM[i], objectives)})" for i in (gap.better, gap.worse))
-    middle = _numbers((costs_NM[gap.better] + costs_NM[gap.worse]) / 2, objectives)
-    return f"Fill the front between {ends}: aim at {middle} or better."
+def goal(gap: Gap, start: int, ids: Sequence[str], costs_NM: FloatArray, objectives: ObjectiveSet) -> str:
+    """What fills the gap from its end `start`, in words: what to win from the other end, and what not to give up."""
+    other = gap.worse if start == gap.better else gap.better
+    won = [o for o, here, there in zip(objectives, costs_NM[start], costs_NM[other], strict=True) if there < here]
+    kept = [o.name for o in objectives if o not in won]
+    verbs = _listed([f"{'raise' if o.direction is Direction.MAX else 'lower'} {o.name}" for o in won])
+    task = f"{verbs[:1].upper()}{verbs[1:]}{f' without giving up {_listed(kept)}' if kept else ''}."
+    ends = " and ".join(f"{ids[i]} ({_numbers(costs_NM[i], objectives)})" for i in (start, other))
+    middle = _numbers((costs_NM[start] + costs_NM[other]) / 2, objectives)
+    return f"{task} The front has its widest gap between {ends}: fill it, aim at {middle} or better."
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _numbers(costs_M: FloatArray, objectives: ObjectiveSet) -> str:

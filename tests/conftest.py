@@ -18,6 +18,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background
 def pytest_report_header() -> list[str]:
     """What this machine does not give, and how to get it: the tests of it are not among those that run."""
     lines = [f"no isolation tier {tier} here: {why}" for tier, why in _missing().items()]
+    if not os.environ.get("VIBESERVE_CLIS"):
+        lines.append("no coding CLIs are tried: scripts/install_clis DIR, then VIBESERVE_CLIS=DIR")
     return (
         lines
         if _browser()
@@ -31,6 +33,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     out = [item for item in items if any(mark.args[0] in missing for mark in item.iter_markers("tier"))]
     if not _browser():
         out += [item for item in items if item.get_closest_marker("browser")]
+    if not os.environ.get("VIBESERVE_CLIS"):
+        out += [item for item in items if item.get_closest_marker("clis")]
     if out:
         items[:] = [item for item in items if item not in set(out)]
         config.hook.pytest_deselected(items=out)

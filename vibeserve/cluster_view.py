@@ -58,7 +58,8 @@ def _clock(skew: Skew | None) -> str:
 
 
 def _tools(facts: NodeFacts) -> str:
-    return ", ".join(tool for tool, path in facts.tools.items() if path) or "none"
+    found = [f"{tool} {facts.clis.get(tool, '')}".strip() for tool, path in facts.tools.items() if path]
+    return ", ".join(found) or "none"
 
 
 def cluster_row(state: NodeState) -> dict[str, Any]:
@@ -84,5 +85,6 @@ def cluster_row(state: NodeState) -> dict[str, Any]:
         "disk_free_gb": facts.disk_free_gb,
         "gpus": list(facts.gpus),
         "tools": dict(facts.tools),
+        "clis": dict(facts.clis),
         "fingerprint": dict(facts.fingerprint),
     }

@@ -32,6 +32,11 @@ class BudgetConfig(Section):
     """Seconds of search, summed over resumes; preparing and the final re-measurement come on top."""
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
     """GPU-hours leased to evaluations."""
+    tokens: Positive | None = None
+    """Tokens of language models, input (cached or not) and output. A child that would probably go beyond, by the mean
+    of those before it, is not begun, here and with `dollars`."""
+    dollars: Annotated[float, Field(gt=0)] | None = None
+    """Dollars for language models, by `[agents] prices`. Refused as long as one of them has no price."""
 
 
 class ClusterConfig(Section):
@@ -91,7 +96,8 @@ class EvaluationConfig(Section):
     final_repeats: Count = 1
     """Fresh measurements of every front member at the end, on the held-out trace. 0: none."""
     profile: bool = True
-    """Profile scored candidates (py-spy, where it is present) for hints."""
+    """See where the time of scored candidates goes: py-spy, and for servers that import PyTorch its profiler and, with
+    GPUs, Nsight Systems, in a further start of the server for each."""
     allow_reduced_isolation: bool = False
     """Where tier A (bubblewrap) does not work, run servers in tier B (Landlock and seccomp) instead of refusing them.
     What it leaves open is listed in every record."""
@@ -111,6 +117,8 @@ if TYPE_CHECKING:
 
         provider: ProviderName | None = None
         child_timeout_s: float = 1800.0
+        repair: int = 3
+        merges: bool = True
 
 else:
     AgentsConfig = section_of(AgentOptions, counts={"max_output_tokens", "turns", "child_tokens"})

@@ -97,6 +97,8 @@ def _value(config: Config, key: str) -> object:
     value: Any = config
     for part in key.split("."):
         value = getattr(value, part)
+    if isinstance(value, tuple):  # rows of an array of tables; unset is left out: the loader does not look inside
+        return [{n: v for n, v in row if v is not None} if isinstance(row, BaseModel) else row for row in value]
     return value
 
 
@@ -129,6 +131,8 @@ def _name(annotation: Any) -> str:
         return " or ".join(_name(part) for part in get_args(annotation))
     if origin is dict:
         return "table"
+    if origin is tuple:
+        return "array of tables"
     names = {int: "whole number", float: "number", str: "text", bool: "true/false", Path: "path", type(None): "none"}
     return names.get(annotation, str(annotation))
 

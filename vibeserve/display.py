@@ -34,11 +34,13 @@ class Meter:
     """What has been used of one budget; `limit` None is unlimited, `used` None is unknown (never 0)."""
 
     name: str
-    """`children`, `wall time`, `gpu hours`."""
+    """`children`, `wall time`, `gpu hours`, `tokens`, `dollars`."""
     used: float | None
     limit: float | None
     unit: str = ""
-    """`s`, `h` or nothing."""
+    """`s`, `h`, `$` or nothing."""
+    and_unknown: bool = False
+    """Whether more was used, and nobody knows how much."""
 
     @property
     def share(self) -> float | None:

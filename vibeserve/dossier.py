@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from population.archive import Archive
 from population.candidate import Candidate, Proposal
 from population.errors import UsageError
-from population.evaluation import Evaluation, Rejected, Scored, Stage
+from population.evaluation import Evaluation, Hotspot, Rejected, Scored, Stage
 from population.genome import KnobValue
 from population.replay import State
 from population.statistics import Estimate
+from vibeserve.accounts import Entry, Tariff, entry_json, entry_of, spending_json
 from vibeserve.display import MetricView
 from vibeserve.front_rows import candidate_row, gaps_of, weakest_tier
 from vibeserve.runs import Reference, candidate_files, read_run
@@ -39,17 +40,22 @@ class Dossier:
     """Every other metric that was measured."""
     reason: str = ""
     evidence: str = ""
+    sent_back: tuple[Rejected, ...] = ()
+    """What its earlier trees were rejected for, before it was mended or given up."""
     flags: tuple[str, ...] = ()
     tier: str | None = None
     """The weakest isolation tier of its evaluations; None if its server was never to be started."""
     gaps: tuple[str, ...] = ()
     audit: Mapping[str, float] = field(default_factory=dict)
     hints: Mapping[str, float | str] = field(default_factory=dict)
+    profile: tuple[Hotspot, ...] = ()
     stage_s: Mapping[str, float] = field(default_factory=dict)
     components: Mapping[str, str] = field(default_factory=dict)
     """Component → implementation."""
     knobs: Mapping[str, KnobValue] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    cost: Entry | None = None
+    """What it has taken until now; None: nothing is on record."""
 
 
 def dossier(reference: Reference) -> Dossier:
@@ -91,15 +97,18 @@ def dossier_of(reference: Reference, state: State) -> Dossier:
         others=_others(archive, proposal.id, metrics) if scored else {},
         reason=rejected.reason if rejected else "",
         evidence=rejected.evidence if rejected else "",
+        sent_back=tuple(attempt.evaluation for attempt in state.attempts.get(number, ())),
         flags=tuple(sorted({flag for e in evaluations if isinstance(e, Scored) for flag in e.flags})),
         tier=weakest_tier(evaluations) if any(_ran(e) for e in evaluations) else None,
         gaps=gaps_of(evaluations),
         audit=first.audit if first else {},
         hints=first.hints if first else {},
+        profile=first.profile if first else (),
         stage_s=evaluations[0].stage_s if evaluations else {},
         components={n: c.implementation for n, c in candidate.genome.components.items()} if candidate else {},
         knobs={n: k.value for n, k in candidate.genome.knobs.items()} if candidate else {},
         files=tuple(candidate_files(reference.run_dir, proposal.id)),
+        cost=entry_of([state.costs[number]], Tariff.of_run(reference.run_dir)) if number in state.costs else None,
     )
 
 
@@ -114,6 +123,7 @@ def dossier_json(found: Dossier) -> dict[str, Any]:
         "parents": list(found.proposal.parents),
         "inspirations": list(found.proposal.inspirations),
         "goal": found.proposal.goal,
+        "model": found.proposal.model,
         "lineage": list(found.lineage),
         "commit": found.commit,
         "summary": found.summary,
@@ -125,14 +135,24 @@ def dossier_json(found: Dossier) -> dict[str, Any]:
         },
         "reason": found.reason or None,
         "evidence": found.evidence or None,
+        "sent_back": [{"stage": str(v.stage), "reason": v.reason, "evidence": v.evidence} for v in found.sent_back],
         "flags": list(found.flags),
         "tier": found.tier,
         "gaps": list(found.gaps),
         "audit": dict(found.audit),
         "hints": dict(found.hints),
+        "profile": [asdict(row) for row in found.profile],
         "stage_s": dict(found.stage_s),
         "files": [str(f) for f in found.files],
+        "cost": _cost_json(found.cost),
     }
+
+
+def _cost_json(cost: Entry | None) -> dict[str, Any] | None:
+    if cost is None:
+        return None
+    roles = [{"role": spent.role, "model": spent.model, **spending_json([spent])} for spent in cost.spent]
+    return {**{k: v for k, v in entry_json(cost).items() if k != "children"}, "by_role_and_model": roles}
 
 
 def candidate_span(state: State) -> str:
@@ -141,7 +161,7 @@ def candidate_span(state: State) -> str:
 
 
 def _ran(evaluation: Evaluation) -> bool:
-    return isinstance(evaluation, Scored) or evaluation.stage not in (Stage.MUTATE, Stage.DEDUPE)
+    return isinstance(evaluation, Scored) or evaluation.stage not in (Stage.MUTATE, Stage.DEDUPE, Stage.REVIEW)
 
 
 def _verdict(archive: Archive, name: str, evaluations: tuple[Evaluation, ...], rejected: Rejected | None) -> str:

@@ -9,41 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from population.candidate import Operator, Proposal, candidate_id
 from population.errors import InfrastructureError, RunError
 from population.evaluation import Rejected, Stage
-from population.events import Ended, Event, Faulted, MutationDone, Proposed, RemeasureStarted, Stopped
-from population.ledger import Ledger
-from population.replay import State
-from population.repository import Repository
+from population.events import (
+    Ended,
+    Event,
+    Faulted,
+    MutationDone,
+    Proposed,
+    RemeasureStarted,
+    SentBack,
+    Stopped,
+)
 from search.policy import Policy
 from vibeserve.budget import Budget
+from vibeserve.casting import Casting
 from vibeserve.dispatcher import Dispatcher
 from vibeserve.executor import Completion, Evaluated, Executor, Fault, Made
 from vibeserve.flow import Flow
 from vibeserve.intake import Intake
 from vibeserve.interrupts import Interrupts
 from vibeserve.jobs import ChildJob, Job, JobMaker, RemeasureJob
+from vibeserve.records import Records
+from vibeserve.repair import Repair
 from vibeserve.retries import Retries
 from vibeserve.rules import Rules
 
 _TICK_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Records:
-    """Where a run's truth lives: the ledger, its replay, the commits and the children's files."""
-
-    ledger: Ledger
-    state: State
-    repository: Repository
-    children: Path
-    stop_marker: Path
-    """A file that asks the driver to drain, for those who cannot send it a signal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +63,16 @@ class Driver:
         self._rules, self._records, self._policy, self._executor = rules, records, policy, executor
         self._observe = observe
         self._state = records.state
-        self._make = JobMaker(rules, records.state, records.repository)
-        self._intake = Intake(records.state, records.repository, records.children, self._make.chains)
+        self._make = JobMaker(rules, records)
         self._flow = Flow(rules.flow)
         self._machines = Dispatcher(executor, self._make, self._flow)
         self._flights = self._machines.flights
         self._retries = Retries(patience_s=rules.patience_s)
         self._interrupts = Interrupts()
+        self._casting = Casting(rules, records.state)
         self._budget = Budget(rules, records.state, lambda: executor.clock_s)
+        repair = Repair(rules.repairs, records.state, self._budget.more_work)
+        self._intake = Intake(records, self._make.chains, repair)
         for event in records.ledger.events():
             self._flow.observe(event)
 
@@ -111,6 +109,7 @@ class Driver:
             made = MutationDone(number=0, commit=root.commit, tree=root.tree, genome=root.genome, summary="seed")
             self._record([made])
         else:
+            self._object([made for made in state.mutated.values() if made.objection is not None])
             for number in state.mutated:
                 self._flights.wait(ChildJob(proposal=state.pending[number]))
         for number, proposal in state.pending.items():
@@ -161,7 +160,8 @@ class Driver:
         """The policy's next proposal, after those that are drawn and not on record yet."""
         number = self._state.next_number + len(drawn)
         rng = np.random.default_rng([self._rules.seed, number])
-        return self._policy.propose(self._state.archive, [*self._state.pending.values(), *drawn], number, rng)
+        proposal = self._policy.propose(self._state.archive, [*self._state.pending.values(), *drawn], number, rng)
+        return None if proposal is None else self._casting.cast(proposal, drawn)
 
     def _require_scored_seed(self) -> None:
         seed = self._state.archive.children[0].evaluation
@@ -236,6 +236,7 @@ class Driver:
             events += self._store(made)
         finally:
             self._record(events)
+        self._send_back([*events, *self._object(events)])
         for job, outcome in ended:
             if isinstance(outcome, Fault):
                 self._fault(job, outcome)
@@ -248,7 +249,20 @@ class Driver:
             return []
         self._records.ledger.require_ours()
         with self._records.repository.batch():
-            return [self._intake.mutated(job, outcome) for job, outcome in made]
+            return [event for job, outcome in made for event in self._intake.mutated(job, outcome)]
+
+    def _object(self, events: Sequence[Event]) -> list[Event]:
+        """What a judge has objected to is not evaluated: it goes back or ends, on record."""
+        objected = [event for event in events if isinstance(event, MutationDone) and event.objection is not None]
+        ended: list[Event] = [self._intake.objected(event) for event in objected]
+        self._record(ended)
+        return ended
+
+    def _send_back(self, events: Sequence[Event]) -> None:
+        """Children that were sent back are made again; a driver that drains leaves that to a resume."""
+        for event in events:
+            if isinstance(event, SentBack) and not self._interrupts.count:
+                self._machines.submit(ChildJob(proposal=self._state.pending[event.number]))
 
     def _fault(self, job: Job, fault: Fault) -> None:
         """Machine faults are retried and never charged; only a child that alone keeps breaking machines is given up."""
@@ -280,7 +294,7 @@ class Driver:
             self._state.apply(event)
             self._flow.observe(event)
             self._intake.recorded(event)
-            if isinstance(event, MutationDone):
+            if isinstance(event, MutationDone) and event.objection is None:
                 self._flights.wait(ChildJob(proposal=self._state.pending[event.number]))
             self._show(event)
 

@@ -20,6 +20,19 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """A child's own tree, rejected, that goes back to who made it."""
+
+    commit: str
+    words: str
+    """The verdict with its evidence, and what is to be done."""
+    transcript: str
+    """Of the conversation so far; empty: it was not kept."""
+    attempt: int
+    """1 for the first time that it goes back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MutateTask:
     """The first half of a child: make its commit. Its key is the child's id."""
 
@@ -30,6 +43,13 @@ class MutateTask:
     """What leads from the seed, which every worker has, to the parents: every ancestor before its descendants.
     Executors may leave out what a worker has."""
     brief: str = ""
+    """All that a model is told, but for what the performance evaluator concludes."""
+    advice: str = ""
+    """What it concluded from the first parent's profile."""
+    profile: str = ""
+    """What it is to conclude that from, as its task; empty: it is not asked."""
+    returned: Returned | None = None
+    """The child's own tree, which is to be mended; None: it begins at the parents'."""
 
     @property
     def key(self) -> str:
@@ -69,6 +89,10 @@ class Mutated:
     """Artifacts for children/<id>/ (brief, transcript), name and text."""
     spent: tuple[Spending, ...] = ()
     """What models were asked for it."""
+    advice: str = ""
+    """What the performance evaluator has concluded about the first parent, if it was asked."""
+    objection: Rejected | None = None
+    """What the judge has against it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +103,8 @@ class Failed:
     elapsed_s: float
     files: tuple[tuple[str, str], ...] = ()
     spent: tuple[Spending, ...] = ()
+    advice: str = ""
+    """As of `Mutated`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

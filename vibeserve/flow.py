@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from population.evaluation import Evaluation, Rejected, Stage
-from population.events import Ended, Event, MutationDone, Remeasured
+from population.events import Ended, Event, MutationDone, Remeasured, SentBack
 
 _WINDOW = 256
 """Durations that are remembered: latencies drift, and a quantile of this many is steady enough."""
@@ -141,6 +141,8 @@ class Flow:
                 self.mutation.add(event.elapsed_s)
                 self._mutations += 1
                 self._worth.append(True)
+            case SentBack():
+                self._evaluated(event.elapsed_s)
             case Ended() if _was_evaluated(event.evaluation):
                 self._evaluated(event.elapsed_s)
             case Ended():

@@ -8,39 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from population.candidate import candidate_id
 from population.errors import ConfigError, InfrastructureError
 from population.evaluation import Rejected, Stage
-from population.events import Ended, Event, FinalMeasured, MutationDone, Remeasured
+from population.events import Advised, Ended, Event, FinalMeasured, MutationDone, Remeasured, SentBack
 from population.genome import parse_genome
-from population.replay import State
-from population.repository import Repository
 from vibeserve.chains import Chains
 from vibeserve.executor import Delta, Evaluated, Failed, Made, Mutated
 from vibeserve.jobs import ChildJob, FinalJob, Job, RemeasureJob
+from vibeserve.records import Records
+from vibeserve.repair import Repair
 
 
 class Intake:
     """Makes records of what the machines have sent. It writes none: the driver does."""
 
-    def __init__(self, state: State, repository: Repository, children: Path, chains: Chains) -> None:
-        self._state, self._repository, self._children, self._chains = state, repository, children, chains
+    def __init__(self, records: Records, chains: Chains, repair: Repair) -> None:
+        self._state, self._repository, self._children = records.state, records.repository, records.children
+        self._chains, self._repair = chains, repair
+        state = records.state
         self._flying = {made.tree: candidate_id(number) for number, made in state.mutated.items()}
         """Trees of children that have not ended, those of this moment's records among them."""
 
-    def mutated(self, job: ChildJob, outcome: Made) -> MutationDone | Ended:
-        """To be called inside the repository's batch: the record may be written once that is stored."""
-        number = job.proposal.number
+    def mutated(self, job: ChildJob, outcome: Made) -> list[Event]:
+        """To be called inside the repository's batch: the records may be written once that is stored."""
         if isinstance(outcome, Rejected):
-            return Ended(number=number, evaluation=outcome, elapsed_s=0.0)
+            outcome = Failed(rejected=outcome, elapsed_s=0.0)
         self._keep_files(job.key, outcome.files)
+        advised = [Advised(candidate=job.proposal.parents[0], advice=outcome.advice)] if outcome.advice else []
+        return [*advised, self._made(job, outcome)]
+
+    def _made(self, job: ChildJob, outcome: Mutated | Failed) -> MutationDone | Ended:
         if isinstance(outcome, Failed):
-            return _unmade(job, outcome.rejected, outcome)
-        twin = self._state.archive.trees.get(outcome.tree) or self._flying.get(outcome.tree)
+            return self._unmade(job, outcome.rejected, outcome)
+        trees, back = self._state.archive.trees, self._state.attempted
+        twin = trees.get(outcome.tree) or back.get(outcome.tree) or self._flying.get(outcome.tree)
         if twin is not None:
-            return _unmade(job, Rejected(stage=Stage.DEDUPE, reason=f"the same tree as {twin}"), outcome)
+            return self._unmade(job, Rejected(stage=Stage.DEDUPE, reason=f"the same tree as {twin}"), outcome)
         return self._stored(job, outcome)
 
     def _stored(self, job: ChildJob, outcome: Mutated) -> MutationDone | Ended:
@@ -52,7 +59,7 @@ class Intake:
             verdict = Rejected(
                 stage=Stage.MUTATE, reason="its component files are malformed", evidence=str(error)[:4000]
             )
-            return _unmade(job, verdict, outcome)
+            return self._unmade(job, verdict, outcome)
         self._repository.set_ref(job.key, outcome.commit)
         self._chains.keep(Delta(commit=outcome.commit, data=outcome.delta))
         self._flying[outcome.tree] = job.key
@@ -64,7 +71,15 @@ class Intake:
             summary=outcome.summary,
             elapsed_s=outcome.elapsed_s,
             spent=outcome.spent,
+            objection=outcome.objection,
         )
+
+    def objected(self, made: MutationDone) -> Ended | SentBack:
+        """The record of a child that a judge has objected to: it is not evaluated."""
+        assert made.objection is not None
+        if self._repair.wanted(self._state.pending[made.number], made.objection):
+            return SentBack(number=made.number, evaluation=made.objection)
+        return Ended(number=made.number, evaluation=made.objection)
 
     def evaluated(self, job: Job, outcome: Evaluated) -> Event:
         """The record of an evaluation, of whatever kind."""
@@ -73,6 +88,8 @@ class Intake:
         match job:
             case ChildJob():
                 number = job.proposal.number
+                if isinstance(evaluation, Rejected) and self._repair.wanted(job.proposal, evaluation):
+                    return SentBack(number=number, evaluation=evaluation, elapsed_s=elapsed_s, place=place)
                 return Ended(number=number, evaluation=evaluation, elapsed_s=elapsed_s, place=place)
             case RemeasureJob():
                 return Remeasured(
@@ -89,6 +106,14 @@ class Intake:
         if candidate is not None:
             self._flying.pop(candidate.tree, None)
 
+    def _unmade(self, job: ChildJob, verdict: Rejected, outcome: Mutated | Failed) -> Ended:
+        """The child ends without a commit, and with its bill; or with its last one, which could not be mended."""
+        number = job.proposal.number
+        if attempts := self._state.attempts.get(number):
+            last = attempts[-1].evaluation
+            verdict = replace(last, reason=f"{last.reason} (not mended: {verdict.reason})"[:1000])
+        return Ended(number=number, evaluation=verdict, elapsed_s=outcome.elapsed_s, spent=outcome.spent)
+
     def _keep_files(self, key: str, files: Sequence[tuple[str, str]]) -> None:
         folder = self._children / key
         try:
@@ -98,8 +123,3 @@ class Intake:
                 (folder / Path(name).name).write_bytes(text.encode())
         except OSError as error:
             raise InfrastructureError(f"cannot write {folder}: {error.strerror}; free space, then resume") from error
-
-
-def _unmade(job: ChildJob, verdict: Rejected, outcome: Mutated | Failed) -> Ended:
-    """The child ends without a commit of its own, and with its bill."""
-    return Ended(number=job.proposal.number, evaluation=verdict, elapsed_s=outcome.elapsed_s, spent=outcome.spent)

@@ -6,15 +6,18 @@ the same task, also after a crash.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from population.candidate import Proposal, candidate_id
-from population.replay import State
-from population.repository import Repository
+from population.candidate import Operator, Proposal, candidate_id
 from search import racing
+from vibeserve.briefing import Briefing
 from vibeserve.chains import Chains
 from vibeserve.executor import Delta, MeasureTask, MutateTask, Task
+from vibeserve.records import Records
 from vibeserve.rules import Root, Rules
+
+_READ_BRIEFS = frozenset({Operator.AGENT, Operator.MERGE})
+"""A merge is git's work, and a model's where git finds a conflict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +62,10 @@ Job = ChildJob | RemeasureJob | FinalJob
 class JobMaker:
     """Makes the jobs and tasks of one run from its state."""
 
-    def __init__(self, rules: Rules, state: State, repository: Repository) -> None:
-        self._rules, self._state = rules, state
-        self.chains = Chains(repository, rules.root.commit)
+    def __init__(self, rules: Rules, records: Records) -> None:
+        self._rules, self._state = rules, records.state
+        self.chains = Chains(records.repository, rules.root.commit)
+        self._briefing = None if rules.ground is None else Briefing(rules.ground, records)
 
     def task(self, job: Job) -> Task:
         """What the job's next stage needs."""
@@ -93,17 +97,33 @@ class JobMaker:
         chain = self.chains.to(archive, proposal.parents)
         if done is None:
             parents = tuple(archive.candidates[parent].commit for parent in proposal.parents)
-            return MutateTask(proposal=proposal, parents=parents, chain=chain, brief=proposal.goal or "")
+            return self._mutation(MutateTask(proposal=proposal, parents=parents, chain=chain))
+        attempt = len(self._state.attempts.get(proposal.number, ()))
         return MeasureTask(
             key=proposal.id,
             trace_seed=self._rules.trace_seed("search"),
-            content_seed=self._rules.content_seed(proposal.id),
+            content_seed=self._rules.content_seed(f"{proposal.id}-{attempt}" if attempt else proposal.id),
             commit=done.commit,
             chain=self.chains.then(chain, done.commit),
             bar=racing.bar(archive) if self._rules.racing and proposal.number else (),
             repeats=self._rules.repeats,
             profile=self._rules.profile,
         )
+
+    def _mutation(self, task: MutateTask) -> MutateTask:
+        """With what its maker is to know, where somebody reads it."""
+        if self._briefing is None or task.proposal.operator not in _READ_BRIEFS:
+            return task
+        proposal, parent = task.proposal, task.proposal.parents[0]
+        task = replace(task, brief=self._briefing.brief(proposal))
+        if proposal.operator is Operator.AGENT:
+            task = replace(task, advice=self._state.advice.get(parent, ""))
+        if attempts := self._state.attempts.get(proposal.number):
+            returned = self._briefing.returned(proposal, self._rules.repairs)
+            return replace(task, chain=self.chains.then(task.chain, attempts[-1].commit), returned=returned)
+        if proposal.operator is Operator.AGENT and self._rules.advised and not task.advice:
+            task = replace(task, profile=self._briefing.profile(parent))
+        return task
 
     def _again(self, key: str, trace: str, subject: str) -> MeasureTask:
         commit, chain = self._travel(subject)

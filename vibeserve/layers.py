@@ -185,6 +185,10 @@ def _sentence(defect: dict[str, Any], values: Values) -> str:
         key = key.rpartition(".")[0]
     value, origin = values.get(key, (None, "config"))
     message = str(defect["msg"]).replace("Input should be", "expected")
+    inner = defect["loc"][len(key.split(".")) :]
+    if inner and isinstance(inner[0], int):  # a row of an array of tables, and its key
+        key, value = ".".join(map(str, defect["loc"])), defect["input"]
+        message = "unknown key" if defect["type"] == "extra_forbidden" else message
     return f"{origin}: {key}: {message}, got {value!r}"
 
 

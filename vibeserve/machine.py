@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators.node import Check, probe
+from vibeserve.agents.clis.installed import check
+from vibeserve.agents.clis.registry import CLIS
 from vibeserve.runs import default_runs_dir
 
 if TYPE_CHECKING:
@@ -20,13 +22,14 @@ if TYPE_CHECKING:
 _MIN_GIT = (2, 38)
 """First with `git merge-tree --write-tree`."""
 _MIN_FREE_GB = 1.0
-_OPTIONAL = frozenset({"bubblewrap", "py-spy", "gpus", "ray tokens", "cpus", "system"})
+_OPTIONAL = frozenset({"bubblewrap", "py-spy", "gpus", "ray tokens", "cpus", "system", *CLIS})
 
 
 def checks() -> list[tuple[Check, bool]]:
     """Every check, and whether a run needs it."""
     found = [_python(), _ray(), git(), _disk(default_runs_dir()), _ray_tokens(), *probe()]
-    return [(check, check.name not in _OPTIONAL) for check in found]
+    found += [check(cli) for cli in CLIS.values()]
+    return [(each, each.name not in _OPTIONAL) for each in found]
 
 
 def cluster_nodes(address: str, allow_reduced: bool) -> tuple[list[NodeState], str | None]:

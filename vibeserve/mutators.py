@@ -19,6 +19,7 @@ from population.evaluation import Rejected, Stage
 from population.genome import Genome, KnobValue, parse_genome
 from population.recipe import Edit, Recipe
 from population.spending import Spending
+from vibeserve.executor import Returned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Mutator(Protocol):
         Args:
             tree: working tree of the first parent.
             proposal: what to do.
-            brief: goal, inspirations and lessons as text; only LLM mutators read it.
+            brief: all that a model is told (`vibeserve.briefing`); only LLM mutators read it.
 
         Raises:
             ProviderError: the provider of a language model failed; never the child's fault.
@@ -79,11 +80,81 @@ class Workplace:
 
 
 @runtime_checkable
-class Settling(Protocol):
-    """A mutator that has to know the machine before it can work: it travels without, and settles where it arrives."""
+class Repairing(Protocol):
+    """A mutator that can go on with what it has made."""
 
-    def settle(self, place: Workplace) -> Mutator:
-        """The same mutator, at work there."""
+    def repair(self, tree: Path, proposal: Proposal, brief: str, returned: Returned) -> Mutation | Unmade | Rejected:
+        """As `Mutator.mutate`, from the child's own tree, which was rejected; `brief` is what it was told at first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a child's maker has done to the first parent's tree."""
+
+    tree: Path
+    """The child's, afterwards; not to be changed."""
+    proposal: Proposal
+    summary: str
+    diff: str
+    changed: tuple[str, ...]
+    attempt: int
+    """0 until it was sent back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """What a judge says of a change. There is no word for a pass: what comes next decides as if nobody had looked."""
+
+    objection: Rejected | None
+    spent: tuple[Spending, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """As of `Mutation`."""
+
+
+class Reviewer(Protocol):
+    """Reads what a model has written, before it is run."""
+
+    def review(self, change: Change) -> Review:
+        """
+        Raises:
+            ProviderError: as `Mutator.mutate`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """Hints about a candidate; none where its profile told nothing."""
+
+    text: str
+    spent: tuple[Spending, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """As of `Mutation`."""
+
+
+class Advisor(Protocol):
+    """Reads a candidate's profile for those who will change it."""
+
+    def advise(self, tree: Path, proposal: Proposal, profile: str) -> Advice:
+        """
+        Args:
+            tree: the candidate's; not to be changed.
+            proposal: whose maker will be told.
+            profile: what was measured, as a task.
+
+        Raises:
+            ProviderError: as `Mutator.mutate`.
+        """
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A maker that has to know the machine before it can work: it travels without, and settles where it arrives."""
+
+    def settle(self, place: Workplace) -> object:
+        """The same maker, at work there."""
         ...
 
 

@@ -8,11 +8,14 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluators.hardware import fingerprint
 from evaluators.node import Check, NodeReport, inspect_node, nvidia_gpus
+from vibeserve.agents.clis.installed import NotUsable, find
+from vibeserve.agents.clis.registry import CLIS
 
 TOOLS = ("git", "bwrap", "nsys", "codex", "claude", "gemini", "opencode")
 """Programs that a node can have; the last four are coding agents, which mutations may use."""
@@ -39,6 +42,8 @@ class NodeFacts:
     fingerprint: Mapping[str, str]
     report: NodeReport
     """How its isolation stood the attacks."""
+    clis: Mapping[str, str] = field(default_factory=dict)
+    """Coding CLI → version, of those that can make children there."""
 
 
 def node_facts(allow_reduced: bool) -> NodeFacts:
@@ -59,7 +64,16 @@ def node_facts(allow_reduced: bool) -> NodeFacts:
         git=git(),
         fingerprint=fingerprint(None if gpus else ()),
         report=inspect_node(allow_reduced),
+        clis=_clis(),
     )
+
+
+def _clis() -> dict[str, str]:
+    found = {}
+    for name, cli in CLIS.items():
+        with suppress(NotUsable):
+            found[name] = find(cli).release
+    return found
 
 
 def _cache() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from population.events import Stopped
 from population.replay import State
 from vibeserve.display import Display, FrontRow, Meter, Slot, Snapshot
 from vibeserve.driver import Tick
@@ -12,6 +13,7 @@ from vibeserve.executor import Executor
 from vibeserve.front_rows import front_rows, label_of
 from vibeserve.growth import growth, hypervolume
 from vibeserve.jobs import ChildJob, Job, RemeasureJob
+from vibeserve.meters import meters, warnings
 from vibeserve.progress import eta_s, event_text, path_text
 from vibeserve.rules import Rules
 from vibeserve.summary import rejections
@@ -32,6 +34,7 @@ class Observer:
         self._history: tuple[float, ...] = ()
         self._rejected: Mapping[str, int] = {}
         self._stale = True
+        self._warned: set[str] = set()
         self._drawn = float("-inf")
 
     def __call__(self, tick: Tick) -> None:
@@ -41,6 +44,8 @@ class Observer:
             if text:
                 self._events = (*self._events, text)[-_KEPT_EVENTS:]
                 self._display.event(text)
+            if isinstance(tick.event, Stopped):
+                self._warn(self._meters(tick))
         if tick.event is None and time.monotonic() - self._drawn >= _REDRAW_S:
             self._drawn = time.monotonic()
             self._display.update(self._snapshot(tick))
@@ -51,7 +56,8 @@ class Observer:
             self._front, self._volume = front_rows(archive, self._state.summaries), hypervolume(archive)
             self._history, self._rejected = growth(archive), rejections(archive)
             self._stale = False
-        meters = self._meters(tick)
+        shown = self._meters(tick)
+        self._warn(shown)
         rejected = sum(self._rejected.values())
         counts = {"scored": max(0, len(archive.scored) - 1), "rejected": rejected, "machine faults": self._faults}
         stages = self._executor.stages()
@@ -61,14 +67,14 @@ class Observer:
             slots=tuple(
                 _slot(job, str(stages[job.key][0]) if job.key in stages else "queued", s) for job, s in tick.jobs()
             ),
-            meters=meters,
+            meters=shown,
             counts={name: count for name, count in counts.items() if count},
             front=self._front,
             hypervolume=self._volume,
             history=self._history,
             rejected=self._rejected,
             path=path_text(archive, self._front),
-            eta_s=eta_s(meters, tick.elapsed_s),
+            eta_s=eta_s(shown, tick.elapsed_s),
             events=self._events,
             draining=tick.draining,
         )
@@ -79,15 +85,14 @@ class Observer:
 
     def _meters(self, tick: Tick) -> tuple[Meter, ...]:
         rules = self._rules
-        children = sum(number > 0 for number in self._state.archive.children)
-        meters = [
-            Meter(name="children", used=children, limit=rules.children),
-            Meter(name="wall time", used=tick.elapsed_s, limit=rules.wall_time_s, unit="s"),
-        ]
-        if rules.gpus_per_evaluation:
-            hours = self._state.evaluate_s * rules.gpus_per_evaluation / 3600
-            meters.append(Meter(name="gpu hours", used=hours, limit=rules.gpu_hours, unit="h"))
-        return tuple(meters)
+        return meters(rules, self._state, tick.elapsed_s, rules.gpus_per_evaluation, rules.prices)
+
+    def _warn(self, shown: tuple[Meter, ...]) -> None:
+        """Once for each budget; a resume says it again."""
+        for name, text in warnings(shown).items():
+            if name not in self._warned:
+                self._warned.add(name)
+                self._display.event(text)
 
 
 def _slot(job: Job, stage: str, elapsed_s: float) -> Slot:

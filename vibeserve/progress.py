@@ -14,6 +14,7 @@ from population.candidate import candidate_id
 from population.errors import VibeServeError
 from population.evaluation import Evaluation, Rejected
 from population.events import (
+    Advised,
     Ended,
     EpochStarted,
     Event,
@@ -24,6 +25,7 @@ from population.events import (
     Remeasured,
     RemeasureStarted,
     RunStarted,
+    SentBack,
     Stopped,
     encode,
 )
@@ -32,11 +34,10 @@ from vibeserve.display import FrontRow, Meter, Slot, Snapshot
 from vibeserve.front_rows import label_of
 from vibeserve.growth import growth
 from vibeserve.lifecycle import RunState, run_state
+from vibeserve.meters import WALL_TIME, meters
 from vibeserve.narrative.lessons import path_to
 from vibeserve.runs import read_run
 from vibeserve.summary import Summary, summary_of
-
-_WALL_TIME = "wall time"
 
 
 def follow(run_dir: Path) -> tuple[Summary, Snapshot]:
@@ -51,7 +52,7 @@ def follow_events(run_dir: Path, events: Sequence[Event], state: State) -> tuple
     live = summary.state in (RunState.RUNNING, RunState.REMOTE)
     since_s = max(0.0, time.time() - events[-1].time_s) if live and events else 0.0
     elapsed_s = state.elapsed_s + since_s
-    meters = _meters(run_dir, state, elapsed_s)
+    shown = _meters(run_dir, state, elapsed_s)
     counts = {
         "scored": summary.scored,
         "rejected": sum(summary.rejected.values()),
@@ -62,14 +63,14 @@ def follow_events(run_dir: Path, events: Sequence[Event], state: State) -> tuple
         run=summary.run,
         elapsed_s=elapsed_s,
         slots=_slots(events, state) if live else (),
-        meters=meters,
+        meters=shown,
         counts={name: count for name, count in counts.items() if count},
         front=summary.front,
         hypervolume=summary.hypervolume,
         history=growth(state.archive),
         rejected=summary.rejected,
         path=path_text(state.archive, summary.front),
-        eta_s=eta_s(meters, elapsed_s) if live else None,
+        eta_s=eta_s(shown, elapsed_s) if live else None,
         events=tuple(text for text in (event_text(event) for event in events[-12:]) if text)[-3:],
     )
 
@@ -77,7 +78,7 @@ def follow_events(run_dir: Path, events: Sequence[Event], state: State) -> tuple
 def aged(snapshot: Snapshot, by_s: float) -> Snapshot:
     """The same some seconds later, while nothing has happened."""
     elapsed_s = snapshot.elapsed_s + by_s
-    meters = tuple(replace(m, used=elapsed_s) if m.name == _WALL_TIME else m for m in snapshot.meters)
+    meters = tuple(replace(m, used=elapsed_s) if m.name == WALL_TIME else m for m in snapshot.meters)
     return replace(
         snapshot,
         elapsed_s=elapsed_s,
@@ -102,17 +103,15 @@ def eta_s(meters: Sequence[Meter], elapsed_s: float) -> float | None:
 
 
 def _meters(run_dir: Path, state: State, elapsed_s: float) -> tuple[Meter, ...]:
+    from vibeserve.accounts import Tariff
     from vibeserve.layers import load_run_config
 
     try:
         budget = load_run_config(run_dir).budget
     except VibeServeError:
         return ()  # a run that is being prepared, or written by another version: its ledger still reads
-    children = sum(number > 0 for number in state.archive.children)
-    return (
-        Meter(name="children", used=children, limit=budget.children),
-        Meter(name=_WALL_TIME, used=elapsed_s, limit=budget.wall_time_s, unit="s"),
-    )
+    tariff = Tariff.of_run(run_dir)
+    return meters(budget, state, elapsed_s, tariff.gpus, tariff.prices)
 
 
 def _slots(events: Sequence[Event], state: State) -> tuple[Slot, ...]:
@@ -158,11 +157,11 @@ def event_text(event: Event) -> str | None:
             proposal = event.proposal
             origin = f" of {' + '.join(proposal.parents)}" if proposal.parents else ""
             return " ".join(f"{proposal.id} proposed: {proposal.operator} {label_of(proposal)}{origin}".split())
-        case MutationDone():
-            return None
+        case SentBack():
+            return f"{candidate_id(event.number)} {_verdict(event.evaluation)}; it goes back to be mended"
         case Ended():
             return f"{candidate_id(event.number)} {_verdict(event.evaluation)} ({event.elapsed_s:.1f} s)"
-        case RemeasureStarted():
+        case MutationDone() | Advised() | RemeasureStarted():
             return None
         case Remeasured():
             verdict = "without a result" if event.evaluation is None else _verdict(event.evaluation)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from population.genome import Genome
+from vibeserve.agents.prices import Price
 from vibeserve.flow import FlowRules
+from vibeserve.prompts.facts import Ground
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,12 @@ class Rules:
     children: int | None = None
     wall_time_s: float | None = None
     gpu_hours: float | None = None
+    tokens: int | None = None
+    dollars: float | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    """What models cost; one that is not in it is unknown."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Models that take turns in writing children → their shares; empty: there is one, or none."""
     gpus_per_evaluation: int = 0
     flow: FlowRules = field(default_factory=FlowRules)
     """How much is kept in flight, and for how long."""
@@ -47,6 +55,12 @@ class Rules:
     pinned_trace_seed: int | None = None
     """Seed of the search's trace, so that runs can be compared with each other; None: drawn from `seed`."""
     profile: bool = False
+    ground: Ground | None = None
+    """What every maker of a child is told; None: nobody reads briefs."""
+    repairs: int = 0
+    """How often a rejected child goes back to who made it."""
+    advised: bool = False
+    """Whether a model reads the profile of a parent before another one changes it."""
 
     def trace_seed(self, trace: str) -> int:
         """Seed of arrival times, lengths and sharing of a trace, `search` or `held-out`."""

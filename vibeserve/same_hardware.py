@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from population.errors import ConfigError, RunError
-from population.events import Ended, Event
+from population.events import Ended, Event, SentBack
 
 Fingerprint = Mapping[str, str]
 MixedHardware = Literal["refuse", "stratify", "accept"]
@@ -58,7 +58,7 @@ def differences(expected: Fingerprint, found: Fingerprint) -> list[str]:
 def recorded(events: Iterable[Event]) -> Fingerprint | None:
     """What a run's first measurement was made on; None where no record says it."""
     for event in events:
-        if isinstance(event, Ended) and event.place is not None and event.place.fingerprint:
+        if isinstance(event, SentBack | Ended) and event.place is not None and event.place.fingerprint:
             return dict(event.place.fingerprint)
     return None
 

@@ -1,6 +1,6 @@
 """Decides how a frozen dataclass of another room becomes a table of the config, so that each option is declared once.
 
-Names, defaults and docstrings are taken over; nested dataclasses become nested tables.
+Names, defaults and docstrings are taken over; nested dataclasses become nested tables, tuples of them arrays of tables.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Collection
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -47,6 +47,11 @@ def section_of(
             nested = section_of(hint, without=without, shares=shares, counts=counts)
             fields[field.name] = (nested, nested())
             continue
+        if get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
+            rows = section_of(get_args(hint)[0], without=without, shares=shares, counts=counts)
+            listed: Any = Annotated[tuple[rows, ...], Field(strict=False)]  # type: ignore[valid-type]  # TOML has lists
+            fields[field.name] = (listed, Field(default=default, description=docs.get(field.name)))
+            continue
         bounds: dict[str, Any] = {}
         if hint in (int, float):
             bounds = {"ge": 1 if field.name in counts else 0} | ({"le": 1} if field.name in shares else {})
@@ -62,8 +67,10 @@ def dataclass_of(declared: type[T], section: BaseModel, **given: Any) -> T:
     for field in dataclasses.fields(declared):  # type: ignore[arg-type]
         if field.name in given or not hasattr(section, field.name):
             continue
-        value = getattr(section, field.name)
-        values[field.name] = dataclass_of(hints[field.name], value) if isinstance(value, BaseModel) else value
+        value, hint = getattr(section, field.name), hints[field.name]
+        if isinstance(value, tuple):
+            value = tuple(dataclass_of(get_args(hint)[0], v) if isinstance(v, BaseModel) else v for v in value)
+        values[field.name] = dataclass_of(hint, value) if isinstance(value, BaseModel) else value
     return declared(**values)
 
 

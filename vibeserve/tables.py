@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vibeserve.display import FrontRow, Meter, MetricView, Slot, Snapshot, rejected_text
-from vibeserve.wording import clean, duration, gain, number
+from vibeserve.wording import clean, duration, gain, money, number
 
 if TYPE_CHECKING:
     from vibeserve.growth import Generation
@@ -37,10 +37,13 @@ def meter_text(meter: Meter) -> str:
             return "unknown"
         if meter.unit == "s":
             return duration(amount)
+        if meter.unit == "$":
+            return money(amount)
         return f"{number(amount) if amount != int(amount) else f'{int(amount):,}'}{meter.unit}"
 
     limit = "" if meter.limit is None else f"/{shown(meter.limit)}"
-    return f"{meter.name} {shown(meter.used)}{limit}"
+    more = " + unknown" if meter.and_unknown and meter.used is not None else ""
+    return f"{meter.name} {shown(meter.used)}{more}{limit}"
 
 
 def bar(share: float | None) -> str:

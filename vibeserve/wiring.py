@@ -29,25 +29,37 @@ from population.recipe import Recipe
 from population.replay import State
 from population.repository import Repository
 from vibeserve import __version__, tiers
+from vibeserve.agents.clis.mutator import CliMutator
+from vibeserve.agents.clis.registry import CLIS
+from vibeserve.agents.ensemble import EnsembleMutator, ensemble_defects, members
+from vibeserve.agents.evaluator import PerformanceEvaluator
+from vibeserve.agents.judge import Judge
 from vibeserve.agents.mutator import AgentMutator, shelf_of
-from vibeserve.agents.opening import require_fit
-from vibeserve.agents.options import AgentOptions
+from vibeserve.agents.opening import defects
+from vibeserve.agents.options import AgentOptions, RoleOptions
+from vibeserve.agents.reading import Reader
 from vibeserve.agents.replay import load_recordings
+from vibeserve.agents.roles import EVALUATOR, JUDGE, limits_of, played
 from vibeserve.agents.scripted import ScriptedMutator
+from vibeserve.casting import compared_by
 from vibeserve.chains import Chains
 from vibeserve.claims import Claim, Subject, claim_json, measure_claim
 from vibeserve.cluster.terms import Terms
 from vibeserve.config import Config
 from vibeserve.config_text import to_toml
 from vibeserve.display import Display
-from vibeserve.driver import Driver, Records
+from vibeserve.driver import Driver
 from vibeserve.executor import Executor
 from vibeserve.flow import FlowRules
 from vibeserve.layers import load_run_config
-from vibeserve.mutators import Mutator, RecipeMutator, TuneMutator
+from vibeserve.making import Makers
+from vibeserve.mutators import Mutator, RecipeMutator, Repairing, TuneMutator
 from vibeserve.observer import Observer
+from vibeserve.prompts.facts import Ground
 from vibeserve.recipes import load_recipes, load_skills
+from vibeserve.records import Records
 from vibeserve.rules import Root, Rules
+from vibeserve.run_prices import keep_prices, prices_of, require_priced, run_prices
 from vibeserve.runs import STOP_MARKER
 from vibeserve.same_hardware import Fingerprint, Surveyed, choose, recorded
 from vibeserve.sections import dataclass_of
@@ -92,7 +104,8 @@ def run(config: Config, display: Display, parts: Parts | None = None) -> RunResu
     """
     if config.seed is None:
         config = config.replace("seed", secrets.randbelow(2**31), "drawn")
-    require_fit(dataclass_of(AgentOptions, config.agents), here=_is_local(config))
+    agents = _require_agents(config)
+    require_priced(agents, prices_of(agents.prices), config.budget.dollars)
     parts = parts or Parts()
     if parts.evaluator is None and config.target is not None and _is_local(config):
         first_party = tiers.is_own(config.target, config.skills.dir) and config.agents.provider is None
@@ -112,7 +125,12 @@ def resume(run_dir: Path, overrides: Sequence[str], display: Display, parts: Par
     Raises:
         RunError: not a run, or its target, skills or objectives are no longer those it was started with.
     """
-    return _drive(run_dir, load_run_config(run_dir, overrides), display, parts or Parts())
+    config = load_run_config(run_dir, overrides)
+    agents = dataclass_of(AgentOptions, config.agents)
+    if config.origins.get("agents.prices") == "-s":
+        keep_prices(run_dir, agents.prices, run_prices(run_dir))
+    require_priced(agents, run_prices(run_dir), config.budget.dollars)
+    return _drive(run_dir, config, display, parts or Parts())
 
 
 def verify(
@@ -192,6 +210,8 @@ def _prepare(config: Config, disk: Disk) -> Path:
     for baseline in target.baselines:
         _commit_baseline(repository, target, baseline.name, baseline.recipes, recipes, seed)
     (run_dir / "run.toml").write_text(to_toml(config), encoding="utf-8")
+    if config.agents.provider is not None:
+        keep_prices(run_dir, dataclass_of(AgentOptions, config.agents).prices)
     sync_tree(run_dir, disk)
     return run_dir
 
@@ -280,10 +300,14 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
             stop_marker=run_dir / STOP_MARKER,
         )
         kit = replace(_kit(config, run_dir, repository, rules, state, parts.evaluator), identify=parts.identify)
+        if isinstance(kit.makers.mutators.get(Operator.AGENT), Repairing):
+            rules = replace(rules, repairs=config.agents.repair)
         executor = _executor(config, kit, target, _terms(config, run_dir, kit, display.event))
         observer = Observer(run_dir.name, rules, state, executor, display)
         try:
             for line in () if parts.evaluator else _isolation(config, target, kit, state):
+                display.event(line)
+            for line in compared_by(rules, dataclass_of(AgentOptions, config.agents)):
                 display.event(line)
             agents = config.agents.provider is not None
             reason = Driver(rules, records, config.search.build(recipes, agents), executor, observer).run()
@@ -322,6 +346,7 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
         genome = parse_genome(repository.read_files(commit, "*.toml"))
         return Root(commit=commit, tree=repository.tree_of(commit), genome=genome)
 
+    agents = dataclass_of(AgentOptions, config.agents)
     return Rules(
         seed=_seed(config),
         secret=(run_dir / "secret").read_text(encoding="ascii").encode(),
@@ -330,6 +355,10 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
         children=config.budget.children,
         wall_time_s=config.budget.wall_time_s,
         gpu_hours=config.budget.gpu_hours,
+        tokens=config.budget.tokens,
+        dollars=config.budget.dollars,
+        prices=run_prices(run_dir),
+        shares={m.name: m.share for m in members(agents)} if agents.models else {},
         gpus_per_evaluation=target.resources.num_gpus,
         flow=_flow(config),
         patience_s=config.cluster.patience_s,
@@ -339,7 +368,13 @@ def _rules(run_dir: Path, config: Config, target: Target, repository: Repository
         final_repeats=config.evaluation.final_repeats,
         pinned_trace_seed=config.evaluation.trace_seed,
         profile=config.evaluation.profile,
+        ground=None if config.agents.provider is None else Ground(target=target, menu=_menu(run_dir)),
+        advised=_evaluator(config) is not None,
     )
+
+
+def _menu(run_dir: Path) -> dict[str, str]:
+    return {name: skill.description for name, skill in load_skills(run_dir / "skills").items()}
 
 
 def _flow(config: Config) -> FlowRules:
@@ -347,7 +382,9 @@ def _flow(config: Config) -> FlowRules:
     rules = dataclass_of(FlowRules, config.cluster)
     if config.agents.provider is None:
         return rules
-    return replace(rules, deadline_floor_s=max(rules.deadline_floor_s, _SLACK * config.agents.child_timeout_s))
+    options = dataclass_of(AgentOptions, config.agents)
+    longest_s = options.child_timeout_s + options.roles.judge.timeout_s + options.roles.evaluator.timeout_s
+    return replace(rules, deadline_floor_s=max(rules.deadline_floor_s, _SLACK * longest_s))
 
 
 def _kit(
@@ -372,7 +409,12 @@ def _kit(
         target_digest=digest(run_dir / "target"),
         seed_delta=repository.delta(rules.root.commit),
         seed_commit=rules.root.commit,
-        mutators=mutators,
+        makers=Makers(
+            mutators=mutators,
+            judge=_judge(config),
+            advisor=_evaluator(config),
+            merges=agent is not None and config.agents.merges,
+        ),
         evaluator=evaluator or LocalEvaluator(allow_reduced=config.evaluation.allow_reduced_isolation),
         cpus=target.resources.cpus,
         first_party=state.started.first_party and tiers.is_mechanical(operators),
@@ -385,18 +427,78 @@ def _agent(config: Config, run_dir: Path) -> Mutator | None:
     Raises:
         ConfigError: `[agents]` is not what its provider needs.
     """
-    options = dataclass_of(AgentOptions, config.agents)
-    require_fit(options, here=_is_local(config))
+    options = _require_agents(config)
     if options.provider is None:
         return None
+    if options.models:
+        return EnsembleMutator({m.name: _author(config, run_dir, m.options) for m in members(options)})
+    return _author(config, run_dir, options)
+
+
+def _author(config: Config, run_dir: Path, options: AgentOptions) -> Mutator:
+    """Who makes children with these options."""
     if options.provider == "scripted":
         return ScriptedMutator.load(Path(options.script or ""))
+    if options.provider in CLIS:
+        return CliMutator(options=options, skills=shelf_of(run_dir / "skills"))
     return AgentMutator(
         options=options,
         skills=shelf_of(run_dir / "skills"),
-        menu={name: skill.description for name, skill in load_skills(run_dir / "skills").items()},
         allow_reduced=config.evaluation.allow_reduced_isolation,
-        recordings=load_recordings(Path(options.replay)) if options.replay is not None else {},
+        recordings=_recordings(options),
+    )
+
+
+def _require_agents(config: Config) -> AgentOptions:
+    """`[agents]`, checked.
+
+    Raises:
+        ConfigError: with everything that is wrong with it.
+    """
+    options, here = dataclass_of(AgentOptions, config.agents), _is_local(config)
+    problems = ensemble_defects(options)
+    for member in () if problems else members(options):
+        who = f"agents.models '{member.name}': " if options.models else ""
+        problems += [f"{who}{problem}" for problem in defects(member.options, here=here)]
+    for name, role in ((JUDGE, options.roles.judge), (EVALUATOR, options.roles.evaluator)):
+        player = played(options, role)
+        if player is not None and not problems:
+            problems = [f"role {name}: {problem}" for problem in defects(player, here=here)]
+        elif player is None and role.enabled:
+            problems.append(f"agents.roles.{name}: expected a provider for it: that of `[agents]` has no API")
+    if problems:
+        raise ConfigError(problems)
+    return options
+
+
+def _recordings(options: AgentOptions) -> dict[str, str]:
+    return load_recordings(Path(options.replay)) if options.replay is not None else {}
+
+
+def _judge(config: Config) -> Judge | None:
+    """Who reads what models write; None: nobody."""
+    options = dataclass_of(AgentOptions, config.agents)
+    reader = _reader(config, options, JUDGE, options.roles.judge)
+    return None if reader is None else Judge(reader=reader)
+
+
+def _evaluator(config: Config) -> PerformanceEvaluator | None:
+    """Who reads profiles; None: nobody."""
+    options = dataclass_of(AgentOptions, config.agents)
+    reader = _reader(config, options, EVALUATOR, options.roles.evaluator)
+    return None if reader is None else PerformanceEvaluator(reader=reader)
+
+
+def _reader(config: Config, options: AgentOptions, name: str, role: RoleOptions) -> Reader | None:
+    player = None if options.provider is None else played(options, role)
+    if player is None:
+        return None
+    return Reader(
+        role=name,
+        options=player,
+        limits=limits_of(role),
+        allow_reduced=config.evaluation.allow_reduced_isolation,
+        recordings=_recordings(player) if player.provider == "replay" else {},
     )
 
 

@@ -28,6 +28,11 @@ def duration(seconds: float) -> str:
     return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
 
 
+def money(dollars: float) -> str:
+    """`$1.23`, and more digits where it is little: `$0.012`."""
+    return f"${dollars:,.2f}" if dollars >= 0.1 or not dollars else f"${dollars:.2g}"
+
+
 def gain(ratio: float | None) -> str:
     """`23.1×`, better than the seed above 1; empty if there is no seed to compare with."""
     if ratio is None or math.isnan(ratio):

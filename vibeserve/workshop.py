@@ -12,20 +12,20 @@ import tarfile
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from evaluators.evaluator import EvaluationTask, Evaluator
 from evaluators.hardware import fingerprint, hardware
-from population.candidate import Operator
 from population.errors import InfrastructureError, ProviderDown, ProviderError, ProviderRefused, VibeServeError
 from population.evaluation import Place, Rejected, Scored, Stage
-from population.repository import Conflict, Repository, TreeRefused
+from population.repository import Repository
 from vibeserve.executor import Delta, Evaluated, Failed, Fault, Made, MeasureTask, Mutated, MutateTask
 from vibeserve.lease import lease
-from vibeserve.mutators import Mutation, Mutator, Settling, Unmade, Workplace
+from vibeserve.making import Maker, Makers, NoWork, Work
+from vibeserve.mutators import Settling, Workplace
 from vibeserve.same_hardware import Fingerprint, differences
 
 Outcome = TypeVar("Outcome")
@@ -45,7 +45,7 @@ class Kit:
     target_digest: str
     seed_delta: bytes
     seed_commit: str
-    mutators: Mapping[Operator, Mutator]
+    makers: Makers
     evaluator: Evaluator
     cpus: int
     """Logical CPUs per evaluation."""
@@ -89,10 +89,7 @@ class Workshop:
         if not self._repository.has(kit.seed_commit):
             self._repository.absorb(kit.seed_delta)
         place = Workplace(target=self._target, evaluator=kit.evaluator, cpus=kit.cpus)
-        self._mutators = {
-            operator: mutator.settle(place) if isinstance(mutator, Settling) else mutator
-            for operator, mutator in kit.mutators.items()
-        }
+        self._maker = Maker(_settled(kit.makers, place), self._repository)
 
     def lacks(self, commits: Sequence[str]) -> list[str]:
         """Which of these commits this machine has not seen yet, in the same order."""
@@ -111,53 +108,34 @@ class Workshop:
         outcome = _guarded(f"mutation of {task.key}", lambda: self._mutate(task))
         if isinstance(outcome, Rejected | Fault):
             return outcome
-        elapsed_s, brief = time.monotonic() - started, ("brief.md", task.brief)
-        if isinstance(outcome, Unmade):
-            files = (brief, *outcome.files)
-            return Failed(rejected=outcome.rejected, elapsed_s=elapsed_s, files=files, spent=outcome.spent)
-        commit, tree, mutation = outcome
+        elapsed_s, advice = time.monotonic() - started, outcome.advice
+        name = f"brief-{task.returned.attempt}.md" if task.returned else "brief.md"
+        files = (*([(name, outcome.told)] if outcome.told else []), *advice.files)
+        if isinstance(outcome, NoWork):
+            unmade = outcome.unmade
+            return Failed(
+                rejected=unmade.rejected,
+                elapsed_s=elapsed_s,
+                files=(*files, *unmade.files),
+                spent=(*advice.spent, *unmade.spent),
+                advice=advice.text,
+            )
+        mutation, commit = outcome.mutation, outcome.commit
         return Mutated(
-            delta=self._repository.delta(commit),
-            commit=commit,
-            tree=tree,
+            delta=self._repository.delta(commit.sha),
+            commit=commit.sha,
+            tree=commit.tree,
             summary=mutation.summary,
             elapsed_s=elapsed_s,
-            files=(brief, ("transcript.txt", mutation.trace), *mutation.files),
-            spent=mutation.spent,
+            files=(*files, ("transcript.txt", mutation.trace), *mutation.files),
+            spent=(*advice.spent, *mutation.spent),
+            advice=advice.text,
+            objection=outcome.objection,
         )
 
-    def _mutate(self, task: MutateTask) -> tuple[str, str, Mutation] | Unmade | Rejected:
+    def _mutate(self, task: MutateTask) -> Work | NoWork | Rejected:
         self.receive(task.chain)
-        proposal = task.proposal
-        if proposal.operator is Operator.MERGE:
-            return self._merge(task)
-        folder = Path(tempfile.mkdtemp(prefix="vibeserve-tree-"))
-        try:
-            self._repository.export(task.parents[0], folder)
-            mutation = self._mutators[proposal.operator].mutate(folder, proposal, task.brief)
-            if isinstance(mutation, Unmade | Rejected):
-                return mutation
-            return self._commit(folder, task, mutation)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _commit(self, folder: Path, task: MutateTask, mutation: Mutation) -> tuple[str, str, Mutation] | Unmade:
-        try:
-            commit = self._repository.commit_tree(
-                folder, parents=task.parents[:1], message=mutation.summary, number=task.proposal.number
-            )
-        except TreeRefused as refusal:
-            rejected = Rejected(stage=Stage.MUTATE, reason=str(refusal))
-            return Unmade(rejected=rejected, spent=mutation.spent, files=mutation.files)
-        return commit.sha, commit.tree, mutation
-
-    def _merge(self, task: MutateTask) -> tuple[str, str, Mutation] | Rejected:
-        proposal = task.proposal
-        summary = f"merge {proposal.parents[0]} and {proposal.parents[1]}"
-        merged = self._repository.merge(*task.parents[:2], message=summary, number=proposal.number)
-        if isinstance(merged, Conflict):
-            return Rejected(stage=Stage.MUTATE, reason=f"{summary}: conflict in {', '.join(merged.paths)}")
-        return merged.sha, merged.tree, Mutation(summary=summary, changed=(), trace=summary)
+        return self._maker.make(task)
 
     def measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated | Fault:
         """Judge and benchmark the task's commit under a lease; leaves no process and no file behind."""
@@ -233,6 +211,16 @@ class Workshop:
         return place
 
 
+def _settled(makers: Makers, place: Workplace) -> Makers:
+    """The same, on this machine."""
+
+    def there(maker: Any) -> Any:
+        return maker.settle(place) if isinstance(maker, Settling) else maker
+
+    mutators = {operator: there(mutator) for operator, mutator in makers.mutators.items()}
+    return replace(makers, mutators=mutators, judge=there(makers.judge), advisor=there(makers.advisor))
+
+
 def _boot() -> str:
     """What names this boot of the machine; nothing where the system has no such name."""
     try:
@@ -253,7 +241,8 @@ def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
         reason = f"{what}: the model's provider {'refuses' if refused else 'is down'}: {error}"
         return Fault(reason=reason, retryable=not refused, final=refused, wait_s=wait_s, spent=error.spent)
     except (VibeServeError, OSError) as error:
-        return Fault(reason=f"{what}: {error}")
+        spent = error.spent if isinstance(error, InfrastructureError) else ()
+        return Fault(reason=f"{what}: {error}", spent=spent)
     except Exception as error:  # noqa: BLE001
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"

@@ -33,6 +33,7 @@ from population.evaluation import Rejected, Scored
 from population.repository import Repository
 from vibeserve.chains import Chains
 from vibeserve.executor import Delta, MutateTask
+from vibeserve.making import Makers
 from vibeserve.mutators import Mutation
 from vibeserve.workshop import Kit, Workshop
 
@@ -185,7 +186,7 @@ def main() -> None:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         built = build(folder, options.candidates)
         print(f"{options.candidates} candidates made in {built.seconds:.0f} s", flush=True)
-        kit = replace(built.site.kit, mutators={Operator.TUNE: Stamp()})
+        kit = replace(built.site.kit, makers=Makers(mutators={Operator.TUNE: Stamp()}))
         recover_s = recovered_s(built.site, built.archive)
         fresh = range(options.candidates - options.children, options.candidates)
         connect(None)

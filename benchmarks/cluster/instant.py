@@ -27,10 +27,12 @@ from population.ledger import Ledger
 from population.objectives import Direction, Objective
 from population.replay import State
 from population.repository import Repository
-from vibeserve.driver import Driver, Records
+from vibeserve.driver import Driver
 from vibeserve.executor import Executor
 from vibeserve.flow import FlowRules
+from vibeserve.making import Makers
 from vibeserve.mutators import Mutation
+from vibeserve.records import Records
 from vibeserve.rules import Root, Rules
 from vibeserve.workshop import Kit, pack
 
@@ -134,7 +136,7 @@ class Site:
             target_digest=digest(target),
             seed_delta=repository.delta(commit.sha),
             seed_commit=commit.sha,
-            mutators={Operator.TUNE: Scribbler()},
+            makers=Makers(mutators={Operator.TUNE: Scribbler()}),
             evaluator=Instant(),
             cpus=cpus,
         )

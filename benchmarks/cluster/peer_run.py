@@ -30,9 +30,11 @@ from population.ledger import Ledger
 from population.objectives import Direction, Objective
 from population.replay import State
 from population.repository import Repository
-from vibeserve.driver import Driver, Records
+from vibeserve.driver import Driver
 from vibeserve.flow import FlowRules
+from vibeserve.making import Makers
 from vibeserve.mutators import Mutation
+from vibeserve.records import Records
 from vibeserve.rules import Root, Rules
 from vibeserve.workshop import Kit, pack
 
@@ -122,7 +124,7 @@ def kit_of(folder: Path, repository: Repository, root: Root, port: int) -> Kit:
         target_digest="none",
         seed_delta=repository.delta(root.commit),
         seed_commit=root.commit,
-        mutators={Operator.AGENT: LlmMutator(port)},
+        makers=Makers(mutators={Operator.AGENT: LlmMutator(port)}),
         evaluator=SleepingEvaluator(),
         cpus=0,
     )

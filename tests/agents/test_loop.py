@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from population.errors import ProviderDown, ProviderRefused
+from population.errors import InfrastructureError, ProviderDown, ProviderRefused
 from population.spending import Spending, Usage, summed
 from tests.agents.wire import Call
 from vibeserve.agents.conversation import Conversation, Stop, ToolCall, Turn
@@ -59,6 +60,10 @@ class Echo:
         self.calls += 1
         if given.text == "bad":
             raise ToolProblem("expected a good text")
+        if given.text == "full":
+            raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+        if given.text == "lost":
+            raise InfrastructureError("the sandbox is gone")
         return given.text * given.times
 
 
@@ -106,8 +111,9 @@ def test_it_ends_with_what_is_handed_in() -> None:
     assert held.submit.taken == DoneArguments(summary="faster")
     assert held.results == [("ab", False)]
     assert held.ending.spent == Spending(
-        role="implementer", model="a-model", requests=2, input_tokens=20, cached_tokens=8, output_tokens=4
-    )
+        role="implementer", model="a-model", requests=2, input_tokens=20, cached_tokens=8, output_tokens=4,
+        longest_input_tokens=10,
+    )  # fmt: skip
     names = [tool.name for tool in held.provider.heard[0].tools]
     assert names == ["echo", "submit"]
     schema = held.provider.heard[0].tools[0].parameters
@@ -247,11 +253,23 @@ def test_a_transcript_holds_no_key() -> None:
     assert all(json.loads(line) for line in kept.splitlines())
 
 
+@pytest.mark.parametrize(("text", "words"), [("full", "/somewhere: No space left on device"), ("lost", "is gone")])
+def test_a_fault_of_the_machine_has_the_bill(text: str, words: str) -> None:
+    with pytest.raises(InfrastructureError, match=words) as caught:
+        talk(echo("ab"), echo(text), turn(DONE))
+    (spent,) = caught.value.spent
+    assert (spent.requests, spent.input_tokens) == (2, 20)
+
+
 def test_spendings_are_summed_by_role_and_model() -> None:
     one = Spending(role="a", model="m").with_answer(USAGE)
     other = Spending(role="b", model="m").with_answer(None)
     assert summed([one, other, one]) == (one + one, other)
     assert other.unmetered == 1 and one.tokens == 12
+    assert (one + one).longest_input_tokens == one.longest_input_tokens == 10
+    said, unsaid = replace(one, dollars=0.25), Spending(role="a", model="m")
+    assert (said + said).dollars == 0.5 and (said + unsaid).dollars == 0.25
+    assert (said + one).dollars is None, "what one of them has cost nobody said"
 
 
 def test_a_long_result_keeps_both_its_ends() -> None:

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.tier("A")
 PARTS = Parts(evaluator=RecordedEvaluator())
 CHILDREN = 3
 ALONE = ("search.operators.recipe=false", "search.operators.tune=false", "search.operators.merge=false",
-         f"budget.children={CHILDREN}", "evaluation.remeasure=false", "search.use_surrogate=false")  # fmt: skip
+         f"budget.children={CHILDREN}", "evaluation.remeasure=false", "search.use_surrogate=false",
+         "agents.roles.judge.enabled=false", "agents.roles.evaluator.enabled=false")  # fmt: skip
 NAMES = {"anthropic": "anthropic", "openai responses": "openai", "openai chat": "openai-chat"}
 
 
@@ -103,7 +104,7 @@ def test_a_model_makes_children(wire: Format, tmp_path: Path, caplog: pytest.Log
     assert all(child.genome.knobs["engine.delay_ms"].value < 4.0 for child in children)
     spent = Spending(
         role="implementer", model="a-model", requests=3, input_tokens=3 * READ, cached_tokens=3 * CACHED,
-        cache_write_tokens=30, output_tokens=3 * WRITTEN,
+        cache_write_tokens=30, output_tokens=3 * WRITTEN, longest_input_tokens=READ,
     )  # fmt: skip
     made = [event for event in read_events(run_dir / "ledger") if isinstance(event, MutationDone) and event.number]
     assert [event.spent for event in made] == [(spent,)] * CHILDREN

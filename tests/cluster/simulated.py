@@ -26,9 +26,10 @@ from population.ledger import Ledger
 from population.replay import State
 from population.repository import Repository
 from tests.population.strategies import STARTED, scored
-from vibeserve.driver import Driver, Records, Tick
+from vibeserve.driver import Driver, Tick
 from vibeserve.executor import Completion, Evaluated, MeasureTask, Mutated, Outcome, Task
 from vibeserve.flow import FlowRules
+from vibeserve.records import Records
 from vibeserve.rules import Root, Rules
 
 _HANDOVER_S = 0.005

@@ -22,6 +22,7 @@ from vibeserve.cluster.ray_executor import RayExecutor
 from vibeserve.cluster.selectors import ACCELERATOR_LABEL, Demand
 from vibeserve.cluster.terms import Terms
 from vibeserve.executor import Evaluated, Fault, MeasureTask, Mutated, MutateTask
+from vibeserve.making import Makers
 from vibeserve.mutators import Mutation
 
 ONE_GPU = Demand(cpus=1, gpus=1)
@@ -98,7 +99,8 @@ class SpyMutator:
 def test_a_mutation_sees_no_gpu_and_the_evaluation_that_follows_has_one_and_says_what_it_ran_on(
     racks: Racks, tmp_path: Path
 ) -> None:
-    kit = replace(toy_kit(tmp_path, RecordedEvaluator()), mutators={Operator.TUNE: SpyMutator()}, identify=identify)
+    makers = Makers(mutators={Operator.TUNE: SpyMutator()})
+    kit = replace(toy_kit(tmp_path, RecordedEvaluator()), makers=makers, identify=identify)
     placement = Placement(H200, Terms(identify=identify))
     executor = RayExecutor(replace(kit, hardware=placement.hardware), placement)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -18,6 +19,8 @@ from evaluators.target_schema import ServerTable
 
 HOSTILE = Path(__file__).parent / "servers" / "hostile.py"
 TOY = Path(__file__).parent.parent / "toy_target"
+collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_torch_*.py"]
+"""Servers that import PyTorch need the extra `torch`."""
 
 
 @pytest.fixture

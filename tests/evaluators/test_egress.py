@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from evaluators.bubblewrap import BubblewrapSandbox
-from evaluators.egress import Egress, Upstream, pod_listener, unix_listener
+from evaluators.egress import Answered, Egress, Upstream, pod_listener, unix_listener
 from evaluators.process import Launch
 from evaluators.sandbox import clean_environment
 
@@ -57,6 +57,15 @@ class Api(BaseHTTPRequestHandler):
             return self.stream()
         if self.path == "/v1/away":
             return self.answer(307, b"", {"Location": "http://192.0.2.1/elsewhere"})
+        if self.path == "/v1/busy":
+            return self.answer(429, b"come back", {"Retry-After": "30"})
+        if self.path == "/v1/cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "10")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.close_connection = True
+            return None
         return self.answer(200, b"answer to " + body.encode(), {"Set-Cookie": "who=us", "Request-Id": "r1"})
 
     do_GET = do_POST
@@ -182,9 +191,30 @@ def test_a_dead_api_is_said_to_be_dead(tmp_path: Path, monkeypatch: pytest.Monke
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         upstream = Upstream(url=f"http://127.0.0.1:{taken.getsockname()[1]}", headers={"x-api-key": KEY})
-        with Egress(upstream, unix_listener(tmp_path)):
+        seen: list[Answered] = []
+        with Egress(upstream, unix_listener(tmp_path), seen.append):
             status, _, text = ask(tmp_path, "/v1/messages")
+    assert [(one.status, b"did not answer" in one.words) for one in seen] == [(502, True)]
     assert status == 502 and KEY not in text and KEY not in repr(upstream)
+
+
+def test_whoever_pays_is_told_of_every_answer(api: type[Api], port: int, tmp_path: Path) -> None:
+    """What it says is read here, so the API is asked not to compress it, whatever the command would have liked."""
+    seen: list[Answered] = []
+    upstream = Upstream(url=f"http://127.0.0.1:{port}", headers={"Accept-Encoding": "identity"}, paths=("/v1/",))
+    with Egress(upstream, unix_listener(tmp_path), seen.append):
+        ask(tmp_path, "/v1/messages?a=b", headers={"accept-encoding": "gzip"})
+        ask(tmp_path, "/v1/busy")
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            ask(tmp_path, "/v1/cut")
+        ask(tmp_path, "/v2/refused-here")
+    assert [(one.method, one.path, one.status, one.words, one.whole) for one in seen] == [
+        ("POST", "/v1/messages?a=b", 200, b"", True),
+        ("POST", "/v1/busy", 429, b"come back", True),
+        ("POST", "/v1/cut", 200, b"", False),
+    ]
+    assert seen[1].headers["retry-after"] == "30"
+    assert api.seen[0]["headers"]["Accept-Encoding"] == "identity" and "accept-encoding" not in api.seen[0]["headers"]
 
 
 @pytest.mark.tier("A")

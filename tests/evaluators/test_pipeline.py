@@ -230,6 +230,27 @@ def test_profile_never_fails_an_evaluation(evaluate: Evaluate) -> None:
     assert Stage.PROFILE.value in evaluation.stage_s
 
 
+def test_a_busy_function_is_seen_by_py_spy(evaluate: Evaluate, toy: Path, tmp_path: Path) -> None:
+    model = toy / "seed" / "model.py"
+    edit(model, "        state = f", "        self.spin()\n        state = f")
+    edit(model, "    def text(", "    def spin(self):\n        return sum(map(abs, range(60_000)))\n\n    def text(")
+    evaluation = evaluate(profile=True, judged=False)
+    assert isinstance(evaluation, Scored)
+    rows = [row for row in evaluation.profile if row.of == "busy samples"]
+    assert any("model.py" in row.name for row in rows), evaluation.hints
+    assert {row.source for row in evaluation.profile} == {"py-spy"}  # nothing was started again: it imports no torch
+    assert "median_tpot_ms" in str(evaluation.hints["headroom"])
+    flame = json.loads((tmp_path / "output" / "flame.speedscope.json").read_text())
+    assert any("model.py" in frame["name"] for frame in flame["shared"]["frames"])
+    assert "model.py" in (tmp_path / "output" / "stacks.txt").read_text()
+
+
+def test_headroom_needs_no_profile(evaluate: Evaluate) -> None:
+    evaluation = evaluate(judged=False)
+    assert isinstance(evaluation, Scored)
+    assert list(evaluation.hints) == ["headroom"] and evaluation.profile == ()
+
+
 def test_no_process_is_left(evaluate: Evaluate, toy: Path) -> None:
     evaluate()
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.roofline import ceilings, impossible
+from evaluators.roofline import Roof, Work, impossible, roof
 from evaluators.target import load_target, validate_target
 from population.errors import InfrastructureError
 from population.evaluation import Stage
@@ -47,24 +47,42 @@ def test_better_than_the_best_is_impossible() -> None:
 
 
 def test_declared_ceilings_hold(toy: Path, tmp_path: Path) -> None:
-    assert ceilings(load_target(toy), tmp_path, tmp_path) == {"median_tpot_ms@low": 0.4, "output_throughput": 32000.0}
+    assert roof(load_target(toy), tmp_path, tmp_path).best == {"median_tpot_ms@low": 0.4, "output_throughput": 32000.0}
 
 
 def test_a_node_is_measured_once_and_the_more_generous_ceiling_counts(toy: Path, tmp_path: Path) -> None:
     measured_by(toy, json.dumps({"median_tpot_ms@low": 0.3, "output_throughput": 10.0, "mean_ttft_ms@high": 1}))
     expected = {"median_tpot_ms@low": 0.3, "output_throughput": 32000.0, "mean_ttft_ms@high": 1.0}
     for _ in range(2):
-        assert ceilings(load_target(toy), tmp_path, tmp_path / "cache", (0,)) == expected
+        assert roof(load_target(toy), tmp_path, tmp_path / "cache", (0,)) == Roof(best=expected)
     assert (toy / "roofline" / "runs").read_text() == "x"
-    ceilings(load_target(toy), tmp_path, tmp_path / "cache", (0, 1))
+    roof(load_target(toy), tmp_path, tmp_path / "cache", (0, 1))
     assert (toy / "roofline" / "runs").read_text() == "xx"
 
 
-@pytest.mark.parametrize("result", ['{"x": NaN}', '{"x": -1}', '{"x": true}', "[1]", ""])
+KEYS = ("flop_per_output_token", "flop_per_prompt_token", "bytes_per_step", "flop_per_s", "bytes_per_s")
+WORK = dict.fromkeys(KEYS, 2)
+
+
+def test_bytes_and_operations_are_kept_apart_from_ceilings(toy: Path, tmp_path: Path) -> None:
+    measured_by(toy, json.dumps({"mean_ttft_ms@high": 1, "work": WORK}))
+    found = roof(load_target(toy), tmp_path, tmp_path / "cache")
+    assert "work" not in found.best and found.best["mean_ttft_ms@high"] == 1
+    assert found.work == Work(**dict.fromkeys(WORK, 2.0))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        '{"x": NaN}', '{"x": -1}', '{"x": true}', "[1]", "", '{"work": 3}', '{"work": {"flop_per_s": 1}}',
+        json.dumps({"work": WORK | {"bytes_per_s": 0}}), json.dumps({"work": WORK | {"more": 1}}),
+        json.dumps({"work": WORK | {"bytes_per_step": "much"}}),
+    ],
+)  # fmt: skip
 def test_a_broken_measurement_is_not_the_candidates_fault(toy: Path, tmp_path: Path, result: str) -> None:
     measured_by(toy, result)
     with pytest.raises(InfrastructureError, match=r"\[roofline\] command wrote an unusable result"):
-        ceilings(load_target(toy), tmp_path, tmp_path / "cache")
+        roof(load_target(toy), tmp_path, tmp_path / "cache")
     assert not list((tmp_path / "cache" / "roofline").iterdir())
 
 
@@ -72,7 +90,7 @@ def test_a_failed_measurement_says_so(toy: Path, tmp_path: Path) -> None:
     measured_by(toy, "")
     (toy / "roofline" / "measure.py").write_text("raise SystemExit('no clock')")
     with pytest.raises(InfrastructureError, match="no clock"):
-        ceilings(load_target(toy), tmp_path, tmp_path / "cache")
+        roof(load_target(toy), tmp_path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(

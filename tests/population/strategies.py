@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from population import events as ev
 from population.candidate import Operator, Proposal
-from population.evaluation import Place, Rejected, Scored, Stage
+from population.evaluation import Hotspot, Place, Rejected, Scored, Stage
 from population.genome import Component, Genome, Knob
 from population.objectives import Direction, Objective
 
@@ -30,12 +30,14 @@ PROPOSAL = st.builds(
     recipe=st.none() | TEXT,
     knobs=texts(KNOB_VALUE),
 )
+HOTSPOT = st.builds(Hotspot, name=TEXT, share=st.floats(0, 1), of=TEXT, source=TEXT, calls=st.none() | COUNT)
 SCORED = st.builds(
     Scored,
     samples=texts(st.lists(NUMBER, max_size=3).map(tuple)),
     flags=st.lists(TEXT, max_size=2).map(tuple),
     audit=texts(NUMBER),
     hints=texts(st.floats(allow_nan=False, allow_infinity=False) | TEXT),
+    profile=st.lists(HOTSPOT, max_size=2).map(tuple),
     stage_s=texts(SECONDS),
 )
 REJECTED = st.builds(Rejected, stage=st.sampled_from(Stage), reason=TEXT, evidence=TEXT)
@@ -58,7 +60,18 @@ EVENT = st.one_of(
     ),
     st.builds(ev.EpochStarted, epoch=COUNT, host=TEXT, pid=COUNT),
     st.builds(ev.Proposed, proposal=PROPOSAL),
-    st.builds(ev.MutationDone, number=COUNT, commit=TEXT, tree=TEXT, genome=GENOME, summary=TEXT, elapsed_s=SECONDS),
+    st.builds(
+        ev.MutationDone,
+        number=COUNT,
+        commit=TEXT,
+        tree=TEXT,
+        genome=GENOME,
+        summary=TEXT,
+        elapsed_s=SECONDS,
+        objection=st.none() | REJECTED,
+    ),
+    st.builds(ev.SentBack, number=COUNT, evaluation=REJECTED, elapsed_s=SECONDS, place=PLACE),
+    st.builds(ev.Advised, candidate=TEXT, advice=TEXT),
     st.builds(ev.Ended, number=COUNT, evaluation=EVALUATION, elapsed_s=SECONDS, place=PLACE),
     st.builds(ev.RemeasureStarted, index=COUNT, candidate=TEXT),
     st.builds(ev.Remeasured, index=COUNT, candidate=TEXT, evaluation=st.none() | EVALUATION, elapsed_s=SECONDS),

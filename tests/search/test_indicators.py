@@ -73,7 +73,9 @@ def test_a_goal_speaks_in_the_objectives_units() -> None:
     costs = np.array([[-math.log(100), math.log(50)], [-math.log(25), math.log(10)]])
     gap = widest(costs, np.full(2, 0.05))
     assert gap is not None
-    text = goal(gap, ("c000001", "c000002"), costs, OBJECTIVES)
+    text = goal(gap, 0, ("c000001", "c000002"), costs, OBJECTIVES)
+    assert text.startswith("Lower ttft without giving up tput. The front has its widest gap between c000001")
+    assert goal(gap, 1, ("c000001", "c000002"), costs, OBJECTIVES).startswith("Raise tput without giving up ttft.")
     assert "tput 100 tok/s" in text
     assert "ttft 10 ms" in text
     assert "tput 50 tok/s" in text

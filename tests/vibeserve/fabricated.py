@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from population.candidate import Operator, Proposal
-from population.evaluation import Rejected, Scored, Stage
+from population.evaluation import Hotspot, Rejected, Scored, Stage
 from population.events import (
     Ended,
     Event,
@@ -46,7 +46,11 @@ def scored(throughput: float, ttft_ms: float, **extra: float) -> Scored:
     return Scored(
         samples={**samples, **{name: (value,) * 2 for name, value in extra.items()}},
         audit={"max_gap": 0.01},
-        hints={"matmul": 0.5},
+        hints={"matmul": 0.5, "headroom": "8×"},
+        profile=(
+            Hotspot(name="aten::mm\x1b", share=0.75, of="CPU time", source="torch", calls=1200, us_per_call=2.5),
+            Hotspot(name="matmul", share=0.5, of="busy samples", source="py-spy"),
+        ),
         stage_s={"boot": 0.5, "benchmark": 2.0},
     )
 

@@ -20,6 +20,7 @@ from population.genome import parse_genome
 from population.repository import Repository
 from vibeserve.config import Config
 from vibeserve.layers import Sources, load_config
+from vibeserve.making import Makers
 from vibeserve.mutators import RecipeMutator, TuneMutator
 from vibeserve.recipes import load_recipes
 from vibeserve.workshop import Kit, pack
@@ -85,7 +86,7 @@ def toy_kit(folder: Path, evaluator: RecordedEvaluator) -> Kit:
         target_digest=digest(TOY),
         seed_delta=repository.delta(seed.sha),
         seed_commit=seed.sha,
-        mutators={Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()},
+        makers=Makers(mutators={Operator.RECIPE: RecipeMutator(recipes), Operator.TUNE: TuneMutator()}),
         evaluator=evaluator,
         cpus=1,
     )

@@ -211,6 +211,11 @@ def test_show_diff_and_log(tmp_path: Path) -> None:
     against = last_object(invoke("diff", "c000003", "seed", "--json"))
     assert (against["against"], "-value = 1" in against["diff"]) == ("c000000", True)
     assert "line 3" in last_object(invoke("log", "2", "--json", "-n", "1"))["files"]["server.log"]
+    assert shown["profile"][0] == {
+        "name": "aten::mm\x1b", "share": 0.75, "of": "CPU time", "source": "torch", "calls": 1200, "us_per_call": 2.5
+    }  # fmt: skip
+    table = invoke("show", "1").stdout
+    assert "aten::mm�" in table and "75.0%" in table and "1,200" in table and "headroom   8×" in table
     assert invoke("log", "1").exit_code == 2
     assert "never became a commit" in invoke("diff", "5").stderr
 

@@ -12,10 +12,12 @@ from population.errors import ConfigError, RunError, UsageError
 from population.recipe import Recipe
 from search.baselines import BarrierPolicy, Nsga2Policy, RandomPolicy
 from search.evolve import EvolveConfig, EvolvePolicy
+from vibeserve.agents.options import AgentOptions, ModelOptions
 from vibeserve.config import Config
 from vibeserve.config_text import options, reference, to_toml
 from vibeserve.layers import CHECKOUT, Sources, config_keys, key_lines, load_config, load_run_config, preset_names
 from vibeserve.search_config import COUNTS, SHARES
+from vibeserve.sections import dataclass_of
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +188,20 @@ def test_every_key_is_documented_and_the_reference_is_up_to_date() -> None:
 def test_key_lines_follow_tables_and_dotted_keys() -> None:
     lines = key_lines('a = 1\n# b = 2\n[t.u]\nc = "x = y"\nd.e = 3\n[[list]]\nf = 1\n')
     assert lines == {"a": 1, "t.u": 3, "t.u.c": 4, "t.u.d.e": 5, "list": 6, "list.f": 7}
+
+
+def test_an_array_of_tables_is_read_written_and_checked(tmp_path: Path) -> None:
+    text = '[agents]\nprovider = "openai"\n[[agents.models]]\nmodel = "a"\n[[agents.models]]\nmodel = "b"\nshare = 2\n'
+    config = load_config(Sources(files=[write(tmp_path / "my.toml", text)]))
+    rows = dataclass_of(AgentOptions, config.agents).models
+    assert rows == (ModelOptions(model="a"), ModelOptions(model="b", share=2.0))
+    write(tmp_path / "run.toml", to_toml(config))
+    assert load_run_config(tmp_path).agents.models == config.agents.models  # type: ignore[attr-defined]
+    (shown,) = (option.value for option in options(config) if option.key == "agents.models")
+    assert shown == [{"model": "a", "share": 1.0}, {"model": "b", "share": 2.0}], "plain, for --dry-run --json"
+    with pytest.raises(ConfigError) as caught:
+        load_config(Sources(overrides=['agents.models=[{model="a"}, {modle="b", share=-1}]']))
+    assert list(caught.value.problems) == [
+        "-s: agents.models.1.share: expected greater than or equal to 0, got -1",
+        "-s: agents.models.1.modle: unknown key, got 'b'",
+    ]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from population.errors import ProviderDown, ProviderError
+from population.errors import InfrastructureError, ProviderDown, ProviderError
 from population.spending import Spending
 from vibeserve.agents.conversation import Conversation, Exchange, Stop, ToolCall, ToolResult, Turn
 from vibeserve.agents.provider import ContextOverflow, OutOfTime, Provider, StreamBroken
@@ -76,25 +76,32 @@ class Dialogue:
         self._tools: dict[str, AnyTool] = {tool.name: tool for tool in (*tools, submit)}
         self._turns = self._silent = 0
 
-    def run(self, role: str, instructions: str, task: str) -> Ending:
-        """From the task to the end.
+    def run(self, role: str, instructions: str, task: str, past: Sequence[Exchange] = ()) -> Ending:
+        """From the task to the end; `past`: what was said about it already, in an earlier dialogue. The limits hold for
+        what is new.
 
         Raises:
-            ProviderError: the provider failed; `spent` says what it had cost until then.
-            InfrastructureError: a tool met a fault of the machine.
+            ProviderError: the provider failed.
+            InfrastructureError: a tool met a fault of the machine; of either, `spent` says what was asked until then.
         """
         self._spent = Spending(role=role, model=self._provider.model)
+        self._began_s = time.monotonic()
         self._deadline_s = time.monotonic() + self._limits.seconds
         specs = tuple(spec_of(tool) for tool in self._tools.values())
-        self._conversation = Conversation(instructions=instructions, task=task, tools=specs)
-        self._transcript.begin(role, self._provider.model, self._conversation)
+        told = Conversation(instructions=instructions, task=task, tools=specs)
+        self._conversation = replace(told, exchanges=tuple(past))
+        self._transcript.begin(role, self._provider.model, told)
         try:
             ending = self._talk()
         except _Exhausted as limit:
             ending = self._ending(Outcome.EXHAUSTED, str(limit))
-        except ProviderError as error:
-            error.spent = (self._spent,)
+        except InfrastructureError as error:
+            error.spent = (self._bill(),)
             raise
+        except OSError as error:
+            fault = InfrastructureError(f"{error.filename or 'a tool'}: {error.strerror or error}")
+            fault.spent = (self._bill(),)
+            raise fault from error
         self._transcript.end(ending.outcome, ending.reason)
         return ending
 
@@ -203,4 +210,7 @@ class Dialogue:
         return " ".join(notes)
 
     def _ending(self, outcome: Outcome, reason: str) -> Ending:
-        return Ending(outcome=outcome, reason=reason, spent=self._spent, turns=self._turns)
+        return Ending(outcome=outcome, reason=reason, spent=self._bill(), turns=self._turns)
+
+    def _bill(self) -> Spending:
+        return replace(self._spent, elapsed_s=time.monotonic() - self._began_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,14 @@ from evaluators.isolation import choose
 from evaluators.judge import static_check
 from evaluators.process import printable
 from evaluators.target import load_target
-from population.candidate import Proposal
+from population.candidate import Operator, Proposal
 from population.errors import InfrastructureError
 from population.evaluation import Rejected, Stage
+from vibeserve.agents.conversation import Conversation, Exchange, ToolResult
 from vibeserve.agents.loop import Dialogue, Ending, Limits, Outcome
 from vibeserve.agents.opening import key_of, open_provider
 from vibeserve.agents.options import AgentOptions
+from vibeserve.agents.roles import IMPLEMENTER
 from vibeserve.agents.secrets import Redactor
 from vibeserve.agents.tools.files import file_tools
 from vibeserve.agents.tools.practice import Practice, practice_tools
@@ -28,11 +31,12 @@ from vibeserve.agents.tools.skills import LoadSkill, Shelf
 from vibeserve.agents.tools.submit import Submit
 from vibeserve.agents.tools.tool import AnyTool, Arguments
 from vibeserve.agents.tools.workspace import Workspace
-from vibeserve.agents.transcript import FILE, Transcript, readable
+from vibeserve.agents.transcript import FILE, Transcript, read_past, readable
+from vibeserve.executor import Returned
+from vibeserve.making import marked
 from vibeserve.mutators import Mutation, Unmade, Workplace, read_genome
+from vibeserve.prompts.rendering import instructions
 
-ROLE = "implementer"
-_PROMPT = Path(__file__).resolve().parent.parent / "prompts" / "implementer.md"
 _LONGEST_SUMMARY = 100
 _LONGEST_TRACE = 30_000
 
@@ -48,8 +52,6 @@ class AgentMutator:
 
     options: AgentOptions
     skills: Shelf = field(default_factory=dict)
-    menu: Mapping[str, str] = field(default_factory=dict)
-    """Skill → its description."""
     allow_reduced: bool = False
     """Whether tier B will do for what the model runs."""
     recordings: Mapping[str, str] = field(default_factory=dict)
@@ -62,14 +64,32 @@ class AgentMutator:
 
     def mutate(self, tree: Path, proposal: Proposal, brief: str) -> Mutation | Unmade:
         """See `Mutator.mutate`."""
+        return self._made(tree, proposal, Conversation(instructions=instructions(IMPLEMENTER), task=brief))
+
+    def repair(self, tree: Path, proposal: Proposal, brief: str, returned: Returned) -> Mutation | Unmade:
+        """See `Repairing.repair`: the conversation goes on; where it was not kept, it begins again."""
+        past = read_past(returned.transcript, f"{proposal.id}: {FILE}") if returned.transcript else None
+        if past is None or not past.exchanges:
+            return self.mutate(tree, proposal, f"{brief}\n\n{returned.words}")
+        said = [_whole(exchange) for exchange in past.exchanges]
+        last = replace(said[-1], note=f"{said[-1].note}\n{returned.words}".strip())
+        told = replace(past, exchanges=(*said[:-1], last))
+        return self._made(tree, proposal, told, returned.transcript, returned.words)
+
+    def _made(
+        self, tree: Path, proposal: Proposal, told: Conversation, past: str = "", words: str = ""
+    ) -> Mutation | Unmade:
+        """`past`: the transcript of what was said; `words`: what is new since then."""
         if self.place is None:
             raise InfrastructureError("an agent has to settle on a machine before it can work")
         redact = Redactor([key_of(self.options)])
-        transcript = Transcript(redact)
-        work = _Work(self, self.place, Workspace(tree))
+        transcript = Transcript(redact, past)
+        if past:
+            transcript.note(words)
+        work = _Work(self, self.place, Workspace(tree), proposal)
         with closing(open_provider(self.options, proposal.id, self.recordings)) as provider:
             dialogue = Dialogue(provider, work.tools(), work.submit, self._limits(), transcript)
-            ending = dialogue.run(ROLE, _PROMPT.read_text(encoding="utf-8"), work.task(brief))
+            ending = dialogue.run(IMPLEMENTER, told.instructions, told.task, told.exchanges)
         return work.outcome(ending, transcript, redact)
 
     def _limits(self) -> Limits:
@@ -79,8 +99,9 @@ class AgentMutator:
 class _Work:
     """One child in the making."""
 
-    def __init__(self, agent: AgentMutator, place: Workplace, workspace: Workspace) -> None:
+    def __init__(self, agent: AgentMutator, place: Workplace, workspace: Workspace, proposal: Proposal) -> None:
         self._agent, self._place, self._workspace = agent, place, workspace
+        self._merging = proposal.operator is Operator.MERGE
         self._target = load_target(place.target)
         self._before = workspace.digests()
         self.submit = Submit("Hand in the workspace as it is; this ends your work.", SubmitArguments, self._problem)
@@ -94,17 +115,6 @@ class _Work:
             found.append(LoadSkill(self._agent.skills))
         return [*found, *practice_tools(Practice(workspace, self._place), options.checks, options.benchmarks)]
 
-    def task(self, brief: str) -> str:
-        """What the model is told first: the objective, what to do, and which skills there are."""
-        menu = "\n".join(f"- {name}: {about}" for name, about in self._agent.menu.items())
-        parts = [
-            f"# Objective\n\n{self._target.objective.strip()}",
-            "# Your task\n\n" + (brief.strip() or "Improve the server by at least one objective, and harm no other."),
-            f"# Skills (`load_skill`)\n\n{menu}" if menu else "",
-            f"The workspace is {self._workspace.root}.",
-        ]
-        return "\n\n".join(filter(None, parts))
-
     def outcome(self, ending: Ending, transcript: Transcript, redact: Redactor) -> Mutation | Unmade:
         """What the conversation has made."""
         files = ((FILE, transcript.text),)
@@ -116,7 +126,7 @@ class _Work:
             return _unmade(ending, f"expected files without the provider's key, found it in {leak}", "", files)
         words = " ".join(printable(redact(self.submit.taken.summary)).split())
         return Mutation(
-            summary=f"agent: {words}"[:_LONGEST_SUMMARY],
+            summary=f"{Operator.MERGE if self._merging else Operator.AGENT}: {words}"[:_LONGEST_SUMMARY],
             changed=self._changed(),
             trace=told,
             spent=(ending.spent,),
@@ -131,10 +141,31 @@ class _Work:
         """What would surely be rejected, while it can be mended still."""
         if not self._changed():
             return "nothing was changed"
+        if self._merging and (problem := marked(self._workspace.root)) is not None:
+            return problem
         genome = read_genome(self._workspace.root)
         verdict = genome if isinstance(genome, Rejected) else None
         verdict = verdict or static_check(self._workspace.root, self._target.inspection)
         return None if verdict is None else f"{verdict.reason}\n{verdict.evidence}".strip()
+
+
+def _whole(exchange: Exchange) -> Exchange:
+    """As providers take it: arguments that are a JSON object, and a result for every call."""
+    results = {result.call_id: result for result in exchange.results}
+    calls = tuple(replace(call, arguments=_object(call.arguments)) for call in exchange.turn.calls)
+    missing = "not done: it came after submit"
+    return replace(
+        exchange,
+        turn=replace(exchange.turn, calls=calls),
+        results=tuple(results.get(c.id) or ToolResult(call_id=c.id, text=missing, failed=True) for c in calls),
+    )
+
+
+def _object(arguments: str) -> str:
+    try:
+        return arguments if isinstance(json.loads(arguments), dict) else "{}"
+    except ValueError:
+        return "{}"
 
 
 def _unmade(ending: Ending, reason: str, evidence: str, files: tuple[tuple[str, str], ...]) -> Unmade:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from population.errors import ConfigError, ProviderRefused
+from population.errors import ProviderRefused
+from vibeserve.agents.clis.registry import CLIS, obstacles
 from vibeserve.agents.options import AgentOptions
 from vibeserve.agents.provider import Provider
 from vibeserve.agents.providers.connection import Connection
@@ -17,7 +18,12 @@ from vibeserve.config import secret
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _SDKS = {"anthropic": "anthropic", "openai": "openai", "openai-chat": "openai"}
-_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "openai-chat": "OPENAI_API_KEY"}
+_KEYS = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "openai": "OPENAI_API_KEY",
+    "openai-chat": "OPENAI_API_KEY",
+    **{cli.name: cli.key_env for cli in CLIS.values()},
+}
 _ADDRESSES = {"anthropic": "https://api.anthropic.com", "openai": BASE_URL, "openai-chat": BASE_URL}
 
 
@@ -42,16 +48,18 @@ def defects(options: AgentOptions, *, here: bool) -> list[str]:
         return ["agents.script: expected a TOML file of edits for provider 'scripted', got none"]
     if name == "replay" and options.replay is None:
         return ["agents.replay: expected a folder of transcripts for provider 'replay', got none"]
-    if name is None or name not in _SDKS:
+    if name is None or name not in _KEYS:
         return []
     problems = _spilled(options)
     if problems:
         return problems
     if options.model is None:
         problems.append(f"agents.model: expected the name of a model for provider '{name}', got none")
-    if here and importlib.util.find_spec(_SDKS[name]) is None:
+    if here and name in CLIS:
+        problems += obstacles(CLIS[name], options.command)
+    elif here and importlib.util.find_spec(_SDKS[name]) is None:
         problems.append(f"agents.provider: '{name}' needs the package {_SDKS[name]}: pip install 'vibeserve[agents]'")
-    if here and not key_of(options) and not _keyless(options):
+    if here and not key_of(options) and not keyless(options):
         where = options.key_file or f"environment variable {options.key_env or _KEYS[name]}"
         problems.append(f"agents: expected the key of provider '{name}' in {where}, found none")
     return problems
@@ -67,15 +75,6 @@ def _spilled(options: AgentOptions) -> list[str]:
     return problems
 
 
-def require_fit(options: AgentOptions, *, here: bool) -> None:
-    """
-    Raises:
-        ConfigError: with everything that is wrong with the options.
-    """
-    if problems := defects(options, here=here):
-        raise ConfigError(problems)
-
-
 def open_provider(options: AgentOptions, child: str, recordings: Mapping[str, str]) -> Provider:
     """A provider for one conversation; close it.
 
@@ -85,7 +84,7 @@ def open_provider(options: AgentOptions, child: str, recordings: Mapping[str, st
     if options.provider == "replay":
         return ReplayProvider.of_child(recordings, child)
     name, key = str(options.provider), key_of(options)
-    if not key and not _keyless(options):
+    if not key and not keyless(options):
         place = options.key_file or options.key_env or _KEYS[name]
         raise ProviderRefused(f"{name}: no key on this machine: expected it in {place} ([agents] key_env)")
     connection = Connection(
@@ -117,6 +116,6 @@ def _opened(name: str, connection: Connection) -> Provider:
     return OpenAIChat(connection)
 
 
-def _keyless(options: AgentOptions) -> bool:
+def keyless(options: AgentOptions) -> bool:
     """A server of one's own may want no key."""
-    return options.provider == "openai-chat" and options.base_url is not None
+    return options.provider in ("openai-chat", "opencode") and options.base_url is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 from population.errors import ConfigError, ProviderRefused
 from population.spending import Usage
 from vibeserve.agents.conversation import Conversation, Stop, Turn
+from vibeserve.agents.roles import EVALUATOR, JUDGE
 from vibeserve.agents.transcript import FILE, read_turns
 
 _OVER = Turn(text="(the recording ends here)", stop=Stop.END, usage=Usage())
@@ -45,13 +46,16 @@ class ReplayProvider:
 
 
 def load_recordings(folder: Path) -> dict[str, str]:
-    """Child → transcript: of a run, or of a folder with files like `c000012.jsonl`.
+    """Child → transcript: of a run, or of a folder with files like `c000012.jsonl`. Of a run also what was said in
+    other roles, as `c000012/judge`.
 
     Raises:
         ConfigError: there is none, or one is no transcript.
     """
     found = {path.parent.name: path for path in folder.glob(f"children/*/{FILE}")}
     found |= {path.stem: path for path in folder.glob("c*.jsonl")}
+    others = [p for role in (JUDGE, EVALUATOR) for p in folder.glob(f"children/*/{role}*.jsonl")]
+    found |= {f"{path.parent.name}/{path.stem}": path for path in others}
     if not found:
         raise ConfigError(f"agents.replay: expected transcripts (children/c000012/{FILE}, c000012.jsonl) in {folder}")
     texts = {child: path.read_text(encoding="utf-8") for child, path in sorted(found.items())}

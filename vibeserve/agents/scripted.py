@@ -10,7 +10,13 @@
     find = "value = 4.0"
     replace = "value = 2.0"
 
-Child number n takes the n-th entry; after the last one they begin again.
+    [[child.repair]]                    # what it does when it is sent back, the first time
+    [[child.repair.edit]]
+    path = "engine.toml"
+    find = "value = 2.0"
+    replace = "value = 3.0"
+
+Child number n takes the n-th entry; after the last one they begin again. A merge that conflicts takes its child's, too.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ from population.errors import ConfigError
 from population.evaluation import Rejected, Stage
 from vibeserve.agents.tools.tool import ToolProblem
 from vibeserve.agents.tools.workspace import Workspace
+from vibeserve.executor import Returned
 from vibeserve.mutators import Mutation
 
 
@@ -48,12 +55,18 @@ class Edited(_Table):
     replace: str
 
 
-class ScriptedChild(_Table):
-    """What one child does to its parent."""
+class ScriptedStep(_Table):
+    """What is done to a tree."""
 
-    summary: Annotated[str, Field(min_length=1)]
     write: tuple[Written, ...] = ()
     edit: tuple[Edited, ...] = ()
+
+
+class ScriptedChild(ScriptedStep):
+    """What one child does to its parent, and to itself when it is sent back."""
+
+    summary: Annotated[str, Field(min_length=1)]
+    repair: tuple[ScriptedStep, ...] = ()
 
 
 class _Script(_Table):
@@ -85,12 +98,26 @@ class ScriptedMutator:
 
     def mutate(self, tree: Path, proposal: Proposal, brief: str) -> Mutation | Rejected:
         """See `Mutator.mutate`."""
-        child, workspace = self._children[(proposal.number - 1) % len(self._children)], Workspace(tree)
+        child = self._child(proposal)
+        return self._done(tree, child, child.summary)
+
+    def repair(self, tree: Path, proposal: Proposal, brief: str, returned: Returned) -> Mutation | Rejected:
+        """See `Repairing.repair`."""
+        child = self._child(proposal)
+        if returned.attempt > len(child.repair):
+            return _rejected("the script does not say how to mend it")
+        return self._done(tree, child.repair[returned.attempt - 1], f"{child.summary}, mended")
+
+    def _child(self, proposal: Proposal) -> ScriptedChild:
+        return self._children[(proposal.number - 1) % len(self._children)]
+
+    def _done(self, tree: Path, step: ScriptedStep, summary: str) -> Mutation | Rejected:
+        workspace = Workspace(tree)
         before = workspace.digests()
         try:
-            for file in child.write:
+            for file in step.write:
                 workspace.write(file.path, file.content)
-            for edit in child.edit:
+            for edit in step.edit:
                 text = workspace.text(edit.path)
                 if (count := text.count(edit.find)) != 1:
                     return _rejected(f"expected '{edit.find}' once in {edit.path}, found it {count} times")
@@ -99,8 +126,8 @@ class ScriptedMutator:
             return _rejected(str(problem))
         after = workspace.digests()
         changed = tuple(sorted(name for name in {*before, *after} if before.get(name) != after.get(name)))
-        trace = "\n".join([child.summary, *(f"wrote {name}" for name in changed)])
-        return Mutation(summary=f"script: {child.summary}", changed=changed, trace=trace)
+        trace = "\n".join([summary, *(f"wrote {name}" for name in changed)])
+        return Mutation(summary=f"script: {summary}", changed=changed, trace=trace)
 
 
 def _rejected(reason: str) -> Rejected:

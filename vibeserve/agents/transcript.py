@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from population.errors import ConfigError
 from population.spending import Usage
-from vibeserve.agents.conversation import Conversation, Stop, ToolCall, ToolResult, Turn
+from vibeserve.agents.conversation import Conversation, Exchange, Stop, ToolCall, ToolResult, Turn
 from vibeserve.agents.secrets import Redactor
 
 FILE = "transcript.jsonl"
@@ -23,9 +23,10 @@ _VERSION = 1
 class Transcript:
     """Grows while a conversation goes on; lives in memory until the child's files are kept."""
 
-    def __init__(self, redact: Redactor) -> None:
+    def __init__(self, redact: Redactor, past: str = "") -> None:
+        """`past`: the transcript of a conversation that goes on; new lines follow its last one."""
         self._redact = redact
-        self._lines: list[str] = []
+        self._lines = _lines(past)
 
     @property
     def text(self) -> str:
@@ -33,7 +34,9 @@ class Transcript:
         return "".join(f"{line}\n" for line in self._lines)
 
     def begin(self, role: str, model: str, conversation: Conversation) -> None:
-        """What the model is told at first."""
+        """What the model is told at first; nothing of a conversation that goes on."""
+        if self._lines:
+            return
         self._write(
             kind="task",
             version=_VERSION,
@@ -92,11 +95,21 @@ def read_turns(text: str, name: str) -> list[Turn]:
     Raises:
         ConfigError: it is no transcript of this version.
     """
+    return [exchange.turn for exchange in read_past(text, name).exchanges]
+
+
+def read_past(text: str, name: str) -> Conversation:
+    """The conversation that a transcript tells of, without the provider's own JSON and without tools, to go on with it.
+
+    Raises:
+        ConfigError: as `read_turns`.
+    """
     try:
         entries = [json.loads(line) for line in _lines(text)]
         if not entries or entries[0].get("kind") != "task" or entries[0].get("version") != _VERSION:
             raise ConfigError(f"{name}: expected a transcript whose first line has kind 'task', version {_VERSION}")
-        return list(_turns(entries))
+        told = Conversation(instructions=entries[0]["instructions"], task=entries[0]["task"])
+        return replace(told, exchanges=tuple(_exchanges(entries)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{name}: expected a transcript, one JSON object per line: {error!r}") from error
 
@@ -106,17 +119,33 @@ def _lines(text: str) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-def _turns(entries: list[dict[str, Any]]) -> Iterator[Turn]:
+def _exchanges(entries: list[dict[str, Any]]) -> Iterator[Exchange]:
+    """Each turn with the results and notes up to the next one."""
+    exchange: Exchange | None = None
     for entry in entries:
-        if entry["kind"] == "turn":
-            usage = entry["usage"]
-            yield Turn(
-                text=entry["text"],
-                calls=tuple(ToolCall(**call) for call in entry["calls"]),
-                stop=Stop(entry["stop"]),
-                usage=None if usage is None else Usage(**usage),
-                detail=entry.get("detail", ""),
-            )
+        match entry["kind"]:
+            case "turn":
+                if exchange is not None:
+                    yield exchange
+                exchange = Exchange(turn=_turn(entry))
+            case "result" if exchange is not None:
+                result = ToolResult(call_id=entry["call_id"], text=entry["text"], failed=entry["failed"])
+                exchange = replace(exchange, results=(*exchange.results, result))
+            case "note" if exchange is not None:
+                exchange = replace(exchange, note=f"{exchange.note}\n{entry['text']}".strip())
+    if exchange is not None:
+        yield exchange
+
+
+def _turn(entry: Mapping[str, Any]) -> Turn:
+    usage = entry["usage"]
+    return Turn(
+        text=entry["text"],
+        calls=tuple(ToolCall(**call) for call in entry["calls"]),
+        stop=Stop(entry["stop"]),
+        usage=None if usage is None else Usage(**usage),
+        detail=entry.get("detail", ""),
+    )
 
 
 def readable(text: str) -> str:

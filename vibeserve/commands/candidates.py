@@ -33,6 +33,7 @@ def show(
     for line in _lines(found):
         screen.print(clean(line), soft_wrap=True)
     screen.print(_metrics(found, every))
+    screen.print(_profile(found))
 
 
 def diff(
@@ -124,20 +125,64 @@ def _lines(found: Dossier) -> list[str]:
         "summary": found.summary,
         "goal": proposal.goal or "",
         "inspired by": ", ".join(proposal.inspirations),
+        "sent back": "; ".join(f"{verdict.stage}: {verdict.reason}" for verdict in found.sent_back),
         "flags": ", ".join(found.flags),
         "isolation": isolation_text(found.tier, found.gaps) if found.tier else "",
         "components": ", ".join(f"{name}={what}" for name, what in found.components.items()),
         "knobs": ", ".join(f"{name}={value}" for name, value in found.knobs.items()),
         "audit": ", ".join(f"{name}={value:.4g}" for name, value in found.audit.items()),
-        "hints": "; ".join(
-            f"{name} {h:.0%}" if isinstance(h, float) else f"{name}: {h}" for name, h in found.hints.items()
-        ),
+        **_hints(found),
         "stages": ", ".join(f"{name} {s:.1f} s" for name, s in found.stage_s.items()),
+        "model": proposal.model or "",
+        "cost": _cost(found),
         "files": ", ".join(str(f) for f in found.files),
         "reason": found.reason,
     }
     lines += [f"{name:<10} {text}" for name, text in optional.items() if text]
     return lines + ([f"evidence\n{found.evidence}"] if found.evidence else [])
+
+
+def _hints(found: Dossier) -> dict[str, str]:
+    """What the tools said in words; shares only where there is no table for them."""
+    texts = {name: hint for name, hint in found.hints.items() if isinstance(hint, str)}
+    shares = [f"{name} {hint:.0%}" for name, hint in found.hints.items() if not isinstance(hint, str)]
+    return texts if found.profile else {"hints": "; ".join([*shares, *(f"{n}: {t}" for n, t in texts.items())])}
+
+
+def _profile(found: Dossier) -> Any:
+    """Where the time went: rows rank within one kind of time."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from vibeserve.wording import clean
+
+    if not found.profile:
+        return ""
+    table = Table("where the time goes", "share", "calls", "µs per call", "of", "seen by", box=SIMPLE_HEAD)
+    last = found.profile[0]
+    for row in found.profile:
+        if (row.of, row.source) != (last.of, last.source):
+            table.add_section()
+        calls = "" if row.calls is None else f"{row.calls:,}"
+        each = "" if row.us_per_call is None else f"{row.us_per_call:,.1f}"
+        table.add_row(Text(clean(row.name)), f"{row.share:.1%}", calls, each, Text(clean(row.of)), row.source)
+        last = row
+    return table
+
+
+def _cost(found: Dossier) -> str:
+    """Time, GPU-hours, tokens and dollars of the child; models by role."""
+    from vibeserve.wording import duration, number
+
+    if (cost := found.cost) is None:
+        return ""
+    parts = [f"{duration(cost.mutate_s)} of mutation", f"{duration(cost.evaluate_s)} of evaluation"]
+    parts += [f"{number(cost.gpu_hours)} GPU-hours"] if cost.gpu_hours else []
+    if not cost.spent:
+        return ", ".join(parts)
+    roles = ", ".join(f"{spent.role} {spent.model} {spent.tokens:,} tokens" for spent in cost.spent)
+    return f"{', '.join(parts)}, {cost.bill.text()} for models ({roles})"
 
 
 def _metrics(found: Dossier, every: bool) -> Any:

@@ -75,9 +75,12 @@ def status(run: RunArgument = None, runs_dir: RunsDirOption = None, json: JsonOp
     """One screen about a run: what is in flight, budgets, front, progress by generation."""
     from dataclasses import asdict
 
+    from vibeserve.account_view import tables, unknown_text
+    from vibeserve.accounts import Tariff, account, account_json
     from vibeserve.commands.output import console, print_json
     from vibeserve.growth import generations
     from vibeserve.layers import load_run_config
+    from vibeserve.meters import warnings
     from vibeserve.progress import follow_events
     from vibeserve.runs import find_run, read_run
     from vibeserve.summary import to_json
@@ -91,11 +94,20 @@ def status(run: RunArgument = None, runs_dir: RunsDirOption = None, json: JsonOp
     screen.print(f"{summary.state}" + (f" ({summary.stopped_because})" if summary.stopped_because else ""))
     screen.print(live_view(snapshot))
     screen.print(generations_line(progress), soft_wrap=True)
+    for text in warnings(snapshot.meters).values():
+        screen.print(text, style="yellow", soft_wrap=True)
+    spent = account(state, Tariff.of_run(run_dir))
+    for table in tables(spent):
+        screen.print()
+        screen.print(table)
+    if why := unknown_text(spent.total.bill):
+        screen.print(why, style="dim", soft_wrap=True)
     if json:
         in_flight = [{"key": s.key, "operator": s.operator, "stage": s.stage} for s in snapshot.slots]
         by_generation = [asdict(generation) for generation in progress]
         budgets = [{"name": m.name, "used": m.used, "limit": m.limit} for m in snapshot.meters]
-        print_json({**to_json(summary), "in_flight": in_flight, "budgets": budgets, "generations": by_generation})
+        told = {"in_flight": in_flight, "budgets": budgets, "generations": by_generation, "spent": account_json(spent)}
+        print_json({**to_json(summary), **told, "warnings": list(warnings(snapshot.meters).values())})
 
 
 def watch(

@@ -14,7 +14,7 @@ from population.evaluation import Evaluation, Rejected, Scored
 from population.events import Ended, FinalMeasured, Remeasured
 from population.repository import Repository
 from vibeserve.dashboard.measures import point, unit_of
-from vibeserve.dashboard.spending import Prices, gpus_per_evaluation
+from vibeserve.dashboard.spending import Prices, account_of, gpus_per_evaluation
 from vibeserve.dossier import Dossier, dossier_json, dossier_of
 from vibeserve.follower import Followed
 from vibeserve.front_rows import SEED
@@ -37,6 +37,7 @@ def candidate_page(run: Followed, name: str, prices: Prices) -> dict[str, Any]:
     child = archive.children.get(found.proposal.number)
     scored = name in archive.scored
     gpus = gpus_per_evaluation(run)
+    entry = account_of(run).children.get(found.proposal.number)
     leased_s = sum(event.elapsed_s for _, _, event in _measurements(run, name))
     return {
         **dossier_json(found),
@@ -50,6 +51,8 @@ def candidate_page(run: Followed, name: str, prices: Prices) -> dict[str, Any]:
         "gpu_hours": leased_s * gpus / 3600 if gpus else None,
         "dollars": prices.gpu_hour * leased_s * gpus / 3600 if gpus and prices.gpu_hour is not None else None,
         "gpus": gpus,
+        "models": [] if entry is None else [f"{s.role} {s.model}: {s.tokens:,} tokens" for s in entry.spent],
+        "model_dollars": None if entry is None or not entry.spent else entry.bill.text(),
         "children": [c.proposal.id for c in archive.children.values() if name in c.proposal.parents][:200],
         "files": [{"key": key, "name": path.name, "bytes": _size(path)} for key, path in _files(run, name)],
         "against": _against(run, found),

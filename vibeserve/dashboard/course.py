@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from population.candidate import Operator, candidate_id
-from population.events import Ended, EpochStarted, FinalMeasured, Remeasured
+from population.candidate import candidate_id
+from population.events import Ended, EpochStarted, Faulted, FinalMeasured, MutationDone, Remeasured, SentBack
+from vibeserve.accounts import Tariff
+from vibeserve.agents.prices import Bill, total
+from vibeserve.agents.prices import Prices as ModelPrices
 from vibeserve.dashboard.spending import Prices, gpus_per_evaluation
 from vibeserve.follower import Followed
 from vibeserve.front_rows import SEED
 
 MOST_POINTS = 1500
-_ASKS_A_MODEL = frozenset({Operator.AGENT, Operator.REPAIR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Step:
     hypervolume: float
     gained: float
     """What this child added."""
-    asks_a_model: bool
+    bill: Bill
+    """Of all models so far."""
 
 
 def steps(run: Followed) -> tuple[Step, ...]:
@@ -40,10 +43,10 @@ def steps(run: Followed) -> tuple[Step, ...]:
     Each candidate counts with what is known about it now, from the moment at which it ended: later measurements refine
     a point of the past, and a candidate that failed one later never counted.
     """
-    return run.kept("steps", lambda: _steps(run))
+    return run.kept("steps", lambda: _steps(run, Tariff.of_run(run.run_dir).prices))
 
 
-def _steps(run: Followed) -> tuple[Step, ...]:
+def _steps(run: Followed, models: ModelPrices) -> tuple[Step, ...]:
     from search.indicators import hypervolume
 
     archive = run.state.archive
@@ -52,11 +55,14 @@ def _steps(run: Followed) -> tuple[Step, ...]:
     front = np.empty((0, len(archive.objectives)))
     volume, past_s, epoch_s, leased_s, children = 0.0, 0.0, 0.0, 0.0, 0
     found: list[Step] = []
+    bill = Bill()
     for event in run.events:
+        if isinstance(event, MutationDone | Ended | Faulted):
+            bill += total(event.spent, models)
         if isinstance(event, EpochStarted):
             past_s, epoch_s = past_s + epoch_s, 0.0
         epoch_s = max(epoch_s, event.active_s)
-        if isinstance(event, Ended | Remeasured | FinalMeasured):
+        if isinstance(event, SentBack | Ended | Remeasured | FinalMeasured):
             leased_s += event.elapsed_s
         if not isinstance(event, Ended):
             continue
@@ -67,9 +73,7 @@ def _steps(run: Followed) -> tuple[Step, ...]:
             if not (front <= costs).all(axis=1).any():
                 front = np.vstack([front[~(costs <= front).all(axis=1)], costs])
                 volume = hypervolume(front, reference)
-        operator = archive.children[event.number].proposal.operator
-        asks = operator in _ASKS_A_MODEL
-        found.append(Step(event.number, children, past_s + epoch_s, leased_s, volume, max(0.0, volume - before), asks))
+        found.append(Step(event.number, children, past_s + epoch_s, leased_s, volume, max(0.0, volume - before), bill))
     return tuple(found)
 
 
@@ -79,14 +83,15 @@ def progress(run: Followed, prices: Prices) -> dict[str, Any]:
     shown = _thinned(taken)
     gpus = gpus_per_evaluation(run)
     hours = None if gpus is None else [step.leased_s * gpus / 3600 for step in shown]
-    asked = any(step.asks_a_model for step in taken)
+    why = _why_no_dollars(gpus, prices, taken[-1].bill if taken else Bill())
+    gpu_dollars = prices.dollars(hours) if hours and gpus else None
     return {
         "children": [step.children for step in shown],
         "elapsed_s": [round(step.elapsed_s, 3) for step in shown],
         "gpu_hours": hours if gpus else None,
-        "dollars": prices.dollars(hours) if hours and gpus and not asked else None,
+        "dollars": None if why else _dollars(gpu_dollars, shown),
         "why_no_gpu_hours": None if gpus else _no_gpus(gpus),
-        "why_no_dollars": None if gpus and prices.gpu_hour and not asked else _no_dollars(gpus, asked),
+        "why_no_dollars": why,
         "hypervolume": [float(f"{step.hypervolume:.6g}") for step in shown],
         "ids": [candidate_id(step.number) for step in shown],
         "total": len(taken),
@@ -100,14 +105,21 @@ def _no_gpus(gpus: int | None) -> str:
     return "None: the target asks for no GPU"
 
 
-def _no_dollars(gpus: int | None, asked: bool) -> str:
-    if asked:
-        return "Unknown: language models were called, and the ledger does not say what they cost"
+def _why_no_dollars(gpus: int | None, prices: Prices, bill: Bill) -> str | None:
+    """None: what everything has cost is known, GPUs and models together."""
+    if not bill.known:
+        return f"Unknown: {'; '.join(bill.why_unknown)}"
     if gpus is None:
         return _no_gpus(gpus)
-    if not gpus:
-        return "None for GPUs, as the target asks for none, and no language model was called"
-    return "Unknown until you say what a GPU-hour costs: vibeserve dashboard --gpu-hour-dollars 2.50"
+    if gpus and not prices.gpu_hour:
+        return "Unknown until you say what a GPU-hour costs: vibeserve dashboard --gpu-hour-dollars 2.50"
+    if not gpus and not bill.dollars:
+        return "None for GPUs, as the target asks for none, and no language model was paid"
+    return None
+
+
+def _dollars(gpus: Sequence[float] | None, shown: Sequence[Step]) -> list[float]:
+    return [(gpus[index] if gpus else 0.0) + step.bill.dollars for index, step in enumerate(shown)]
 
 
 def _thinned(taken: Sequence[Step]) -> list[Step]:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from population.candidate import Child, Proposal
+from vibeserve.accounts import entry_json, spending_json, writer_of
 from vibeserve.dashboard.course import steps
+from vibeserve.dashboard.spending import account_of
 from vibeserve.follower import Followed
 
 
@@ -23,15 +25,36 @@ def _operators(run: Followed) -> dict[str, Any]:
         "objectives": [o.name for o in run.state.archive.objectives],
         "operators": _grouped(run, gained, lambda p: str(p.operator)),
         "skills": _grouped(run, gained, lambda p: p.recipe or ""),
-        "models": [],
-        "why_no_models": _why_no_models(run),
+        "models": _models(run, gained),
+        "roles": _roles(run),
+        "why_no_models": "No language model was asked: every child came from a recipe, from knobs or from a merge.",
     }
 
 
-def _why_no_models(run: Followed) -> str:
-    if any(str(c.proposal.operator) in ("agent", "repair") for c in run.state.archive.children.values()):
-        return "Agents wrote some children, but the ledger does not record which model they used."
-    return "No language model was called: every child came from a recipe, from knobs or from a merge."
+def _models(run: Followed, gained: Mapping[int, float]) -> list[dict[str, Any]]:
+    """What each model's children gained, and what they cost; a model that only read has none."""
+    spent = account_of(run)
+    by_model: dict[str, list[Child]] = defaultdict(list)
+    for number, cost in run.state.costs.items():
+        model, child = writer_of(cost), run.state.archive.children.get(number)
+        if model is not None and child is not None:
+            by_model[model].append(child)
+    rows = []
+    for model, children in by_model.items():
+        row, entry = _row(run, model, children, gained), spent.models[model]
+        dollars = entry.bill.dollars
+        per_dollar = row["gained"] / dollars if entry.bill.known and dollars else None
+        rows.append({**row, **entry_json(entry), "children": len(children), "cost": entry.bill.text(),
+                     "gained_per_dollar": per_dollar})  # fmt: skip
+    return sorted(rows, key=lambda row: (-row["gained"], -row["children"]))
+
+
+def _roles(run: Followed) -> list[dict[str, Any]]:
+    return [
+        {"role": spent.role, "model": spent.model, **spending_json([spent]), "seconds": spent.elapsed_s,
+         "cost": due.text(), "why_unknown": due.why_unknown}
+        for spent, due in account_of(run).roles
+    ]  # fmt: skip
 
 
 def _grouped(run: Followed, gained: Mapping[int, float], name_of: Callable[[Proposal], str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Decides what a run has used up: GPUs by its target, dollars by the price that the viewer names."""
+"""Decides what a run has used up: GPUs by its target, dollars by the viewer's price of GPUs and the run's of models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evaluators.target import load_target
 from population.errors import VibeServeError
+from vibeserve.accounts import Account, Tariff, account
 from vibeserve.follower import Followed
 
 
@@ -31,3 +32,8 @@ def _gpus(run: Followed) -> int | None:
         return load_target(run.run_dir / "target").resources.num_gpus
     except VibeServeError:
         return None
+
+
+def account_of(run: Followed) -> Account:
+    """What the run has cost until now. Its prices are read again with every record: they may be mended."""
+    return run.kept("account", lambda: account(run.state, Tariff.of_run(run.run_dir)))

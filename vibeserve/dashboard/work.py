@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from population.candidate import candidate_id
 from population.evaluation import Place, Scored
-from population.events import Ended, FinalMeasured, MutationDone, Proposed, Remeasured, RemeasureStarted
+from population.events import Ended, FinalMeasured, MutationDone, Proposed, Remeasured, RemeasureStarted, SentBack
 from vibeserve.dashboard.idle import Span
 from vibeserve.follower import Followed
 from vibeserve.lifecycle import RunState
@@ -54,9 +54,12 @@ def _work(run: Followed) -> dict[str, Sequence[Bar]]:
             start = max(began[name], event.time_s - event.elapsed_s)
             found["mutate"].append(Bar(pool="mutate", kind="mutate", key=name, start=start, end=event.time_s))
             made[event.number] = event.time_s
-        elif isinstance(event, Ended | Remeasured | FinalMeasured):
+        elif isinstance(event, SentBack | Ended | Remeasured | FinalMeasured):
             bar = _evaluation(event, began, made)
             found[bar.pool].append(bar)
+            if isinstance(event, SentBack):
+                del made[event.number]
+                began[candidate_id(event.number)] = event.time_s
     for bar in _in_flight(run, began, made):
         found[bar.pool].append(bar)
     return {pool: sorted(bars, key=lambda bar: bar.start) for pool, bars in found.items()}
@@ -75,7 +78,9 @@ def _in_flight(run: Followed, began: dict[str, float], made: dict[int, float]) -
     return bars
 
 
-def _evaluation(event: Ended | Remeasured | FinalMeasured, began: dict[str, float], made: dict[int, float]) -> Bar:
+def _evaluation(
+    event: SentBack | Ended | Remeasured | FinalMeasured, began: dict[str, float], made: dict[int, float]
+) -> Bar:
     found = event.evaluation
     outcome = "scored" if isinstance(found, Scored) else f"rejected: {found.stage}" if found else "no result"
     pool, kind, start = "evaluate", "child", event.time_s - event.elapsed_s
@@ -85,7 +90,7 @@ def _evaluation(event: Ended | Remeasured | FinalMeasured, began: dict[str, floa
         case Remeasured():
             kind, key = "remeasure", event.candidate
             start = max(began.get(f"r{event.index:06d}", start), start)
-        case Ended():
+        case SentBack() | Ended():
             key = candidate_id(event.number)
             start = max(made.get(event.number, began[key]), start)
             if event.number not in made:  # a child without a commit was never evaluated

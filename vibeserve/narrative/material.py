@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from population.errors import VibeServeError
 from population.replay import State
+from vibeserve.accounts import Account, Tariff, account
 from vibeserve.lifecycle import run_state
 from vibeserve.runs import read_run
 from vibeserve.summary import Summary, summary_of
@@ -28,6 +29,7 @@ class Material:
     """None where run.toml was written by another version."""
     target: Target | None
     """The run's snapshot; None where it is gone or malformed."""
+    account: Account
 
 
 def gather(run_dir: Path) -> Material:
@@ -43,6 +45,7 @@ def gather(run_dir: Path) -> Material:
         summary=summary_of(run_dir, state, run_state(events)),
         config=_config(run_dir),
         target=_target(run_dir),
+        account=account(state, Tariff.of_run(run_dir)),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 
 from population.evaluation import Scored
+from vibeserve.account_view import sheets, unknown_text
 from vibeserve.display import FrontRow, MetricView
 from vibeserve.front_rows import SEED
 from vibeserve.narrative.blocks import Block, Bullets, Code, Document, Quote, Section, Table, Text
 from vibeserve.narrative.findings import learned
 from vibeserve.narrative.front import front_blocks
 from vibeserve.narrative.material import Material
-from vibeserve.wording import arrivals_text, duration, gain, isolation_text, number, span_text
+from vibeserve.wording import arrivals_text, duration, gain, isolation_text, money, number, span_text
 
 
 def tell(material: Material) -> Document:
@@ -75,7 +76,9 @@ def _asked(material: Material) -> list[Block]:
         budget = config.budget
         limits = [f"{budget.children} children" if budget.children else "", 
                   f"{duration(budget.wall_time_s)} of wall time" if budget.wall_time_s else "",
-                  f"{budget.gpu_hours:g} GPU-hours" if budget.gpu_hours else ""]  # fmt: skip
+                  f"{budget.gpu_hours:g} GPU-hours" if budget.gpu_hours else "",
+                  f"{budget.tokens:,} tokens" if budget.tokens else "",
+                  f"{money(budget.dollars)} for models" if budget.dollars else ""]  # fmt: skip
         blocks.append(
             Text(text=f"Budget: {' and '.join(t for t in limits if t) or 'none'}. Policy: `{config.search.policy}`.")
         )
@@ -103,9 +106,15 @@ def _cost(material: Material) -> Section:
         ("re-measurements and finals", f"{state.next_remeasure} and {len(state.finals)}"),
         ("faults of the machine", str(summary.errors)),
     ]
-    used = {str(child.proposal.operator) for child in state.archive.children.values()} & {"agent", "repair"}
-    rows.append(("LLM", "unknown: the ledger has no tokens and dollars" if used else "none was used"))
+    spent = material.account
+    told = f"{spent.total.tokens:,} tokens in {duration(sum(s.elapsed_s for s, _ in spent.roles))} of conversations"
+    rows.append(("language models", f"{told}: {spent.total.bill.text()}" if spent.roles else "none was asked"))
     blocks: list[Block] = [Table(caption="", head=("what", "how much"), rows=rows)]
+    for sheet in sheets(spent):
+        numeric = frozenset(range(sheet.first_number, len(sheet.head)))
+        blocks.append(Table(caption=sheet.title, head=sheet.head, rows=sheet.rows, numeric=numeric))
+    if why := unknown_text(spent.total.bill):
+        blocks.append(Text(text=why))
     if summary.rejected:
         stages = [(stage, str(count)) for stage, count in sorted(summary.rejected.items(), key=lambda item: -item[1])]
         blocks.append(Table(caption="Rejected children", head=("at", "children"), rows=stages, numeric=frozenset({1})))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from kv_cache import KVCache
 from model import Model
+from phases import phase
 from sampler import Sampler
 from scheduler import Scheduler
 from sequence import Output, Segment, Sequence
@@ -72,12 +73,16 @@ class Engine:
                 self._finish(seq, "abort")
 
     def _step(self) -> None:
-        segments = self.scheduler.schedule(self.kv, self.sampler)
+        with phase("schedule"):
+            segments = self.scheduler.schedule(self.kv, self.sampler)
         if not segments:
             raise RuntimeError("the scheduler has work but scheduled nothing: no sequence fits the KV cache")
-        logits = self.model.forward(segments, self.kv)
-        outputs = [self._advance(segment, rows) for segment, rows in zip(segments, logits, strict=True)]
-        self._on_step([output for output in outputs if output is not None])
+        with phase("prefill" if any(segment.seq.num_generated == 0 for segment in segments) else "decode"):
+            logits = self.model.forward(segments, self.kv)
+        with phase("sample"):
+            outputs = [self._advance(segment, rows) for segment, rows in zip(segments, logits, strict=True)]
+        with phase("emit"):
+            self._on_step([output for output in outputs if output is not None])
 
     def _advance(self, segment: Segment, rows: Array) -> Output | None:
         """Take in what a segment computed; None for a prefill chunk that is not the last."""

@@ -49,6 +49,7 @@ function cost(data) {
     ["Wall time", data.cost_s === null ? "still going on" : `${duration(data.cost_s)} for mutation and first evaluation`],
     ["Stages", stages], ["Evaluations", `${duration(data.leased_s)} in all`],
     ["GPUs", data.gpus === null ? "unknown: the target cannot be read" : data.gpus === 0 ? "none" : `${data.gpus}, ${number(data.gpu_hours)} GPU-hours`],
+    ["Models", data.models.length ? `${data.models.join(", ")}; ${data.model_dollars}` : null],
     ["Dollars", data.dollars === null || data.dollars === undefined ? (data.gpus ? "unknown: no price was given (--gpu-hour-dollars)" : null) : `$${data.dollars.toFixed(2)} for GPUs`],
     ["Isolation", isolation], ["It left open", data.gaps.length ? data.gaps.join("; ") : data.tier === "A" ? "nothing that is known" : data.tier ? "not recorded" : null],
     ["Flags", data.flags.join(", ")],
@@ -87,11 +88,14 @@ function verdicts(data) {
 function profile(data) {
   const shares = Object.entries(data.hints).filter(([, value]) => typeof value === "number").sort((a, b) => b[1] - a[1]);
   const texts = Object.entries(data.hints).filter(([, value]) => typeof value !== "number");
-  if (!shares.length && !texts.length) return "";
+  const traced = (data.profile ?? []).filter((row) => row.source !== "py-spy");
+  if (!shares.length && !texts.length && !traced.length) return "";
   const top = shares[0]?.[1] ?? 1;
   const bar = (share) => { const fill = el("i"); fill.style.width = `${(100 * share) / top}%`; return el("dd", { className: "track", "aria-hidden": "true" }, fill); };
   return card("Profile", el("p", { className: "quiet" }, "Share of the server's busy time in which each function itself ran, under load: a hint, never a verdict."),
     shares.length ? el("dl", { className: "bars" }, shares.map(([name, share]) => [el("dt", { className: "mono" }, name), bar(share), el("dd", { className: "num" }, `${(100 * share).toFixed(1)} %`)])) : null,
+    traced.length ? table("Traced in a second start of the server; shares compare within one kind of time.", ["Where", { text: "Share", num: true }, { text: "Calls", num: true }, { text: "µs per call", num: true }, "Of", "Seen by"],
+      traced.map((row) => el("tr", {}, el("th", { scope: "row", className: "mono" }, row.name), el("td", { className: "num" }, `${(100 * row.share).toFixed(1)} %`), el("td", { className: "num" }, row.calls === null ? "" : number(row.calls)), el("td", { className: "num" }, row.us_per_call === null ? "" : number(row.us_per_call)), el("td", {}, row.of), el("td", {}, row.source)))) : null,
     texts.map(([name, text]) => el("p", {}, `${name}: ${text}`)));
 }
 

@@ -15,7 +15,8 @@ export async function open(context) {
     replace(body,
       card("Operators", shown(data.operators, "Operator")),
       card("Skills", shown(data.skills, "Skill")),
-      card("Models", el("p", { className: "quiet" }, data.why_no_models)));
+      data.models.length ? card("Models", models(data.models, context.run)) : null,
+      card("What models were asked", data.roles.length ? roles(data.roles) : el("p", { className: "quiet" }, data.why_no_models)));
   };
 }
 
@@ -33,4 +34,27 @@ function listed(groups, what, objectives, run) {
   });
   return table("Hypervolume that its children added when they ended; × is the geometric mean of its scored children over their parents, above 1 is better.",
     [what, { text: "Hypervolume gained", num: true }, { text: "Children", num: true }, { text: "Wall time", num: true }, ...objectives.map((name) => ({ text: `${pretty(name)} (×)`, num: true }))], rows);
+}
+
+function models(groups, run) {
+  const rows = groups.map((group) => el("tr", {},
+    el("th", { scope: "row" }, group.name),
+    el("td", { className: "num" }, number(group.gained), group.gained ? el("small", {}, link(candidate(run, group.best), `most by ${group.best}`)) : null),
+    el("td", { className: "num" }, count(group.children), el("small", {}, `${count(group.scored)} scored, ${count(group.front)} on the front`)),
+    el("td", { className: "num" }, count(group.input_tokens + group.output_tokens), el("small", {}, `${count(group.cached_tokens)} of it cached`)),
+    el("td", { className: "num" }, group.cost, el("small", {}, group.gained_per_dollar === null ? group.dollars_unknown.join("; ") : `${number(group.gained_per_dollar)} gained per dollar`)),
+    el("td", { className: "num" }, duration(group.mutate_s), el("small", {}, "of writing")),
+    el("td", { className: "num" }, group.gpu_hours === null ? "unknown" : number(group.gpu_hours))));
+  return table("Children by the model that wrote them, with everything that was spent on them.",
+    ["Model", ...["Hypervolume gained", "Children", "Tokens", "Dollars", "Wall time", "GPU-hours"].map((text) => ({ text, num: true }))], rows);
+}
+
+function roles(asked) {
+  const rows = asked.map((one) => el("tr", {},
+    el("th", { scope: "row" }, one.role, el("small", {}, one.model)),
+    [one.requests, one.input_tokens, one.cached_tokens, one.cache_write_tokens, one.output_tokens].map((value) => el("td", { className: "num" }, count(value))),
+    el("td", { className: "num" }, duration(one.seconds)),
+    el("td", { className: "num" }, one.cost, el("small", {}, one.why_unknown.join("; ")))));
+  return table("Tokens by role and model. Cached input and cache writes are part of the input; a sum with an unknown part says so.",
+    ["Role", ...["Requests", "Input", "Of it cached", "Cache writes", "Output", "Time", "Dollars"].map((text) => ({ text, num: true }))], rows);
 }

@@ -9,7 +9,7 @@ const COSTS = [
   { key: "children", title: "By children", axis: "children that have ended", scale: 1 },
   { key: "elapsed_s", title: "By wall time", axis: "search time", time: true },
   { key: "gpu_hours", title: "By GPU-hours", axis: "GPU-hours leased to evaluations", why: "why_no_gpu_hours" },
-  { key: "dollars", title: "By dollars", axis: "US dollars for GPU-hours", why: "why_no_dollars" },
+  { key: "dollars", title: "By dollars", axis: "US dollars for GPU-hours and models", why: "why_no_dollars" },
 ];
 
 // The curve takes every measured value as it is; the front leaves out what is not better beyond the noise.

@@ -7,6 +7,7 @@ import time
 import tomllib
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,31 @@ KNOBS = {
 STEP_S = 0.001
 ONE_AT_A_TIME = threading.Lock()
 
+try:
+    from nvtx import annotate
+except ImportError:  # names for profilers; without the package they are not given
+    annotate = None
+
+
+def phase(name: str) -> AbstractContextManager[object]:
+    """What a profiler calls this stretch of a thread's work."""
+    return nullcontext() if annotate is None else annotate(name)
+
 
 def generate(prompt: list[int], count: int) -> Iterator[int]:
     """One token after the other; the sleep stands for the work of a model."""
     tokens = list(prompt)
-    with ONE_AT_A_TIME:
-        for _ in range(count):
-            time.sleep(STEP_S)
-            tokens.append(10 + zlib.crc32(f"{len(tokens)}/{tokens[-4:]}".encode()) % 990)
+    with phase("schedule"):
+        ONE_AT_A_TIME.acquire()
+    try:
+        for number in range(count):
+            with phase("decode" if number else "prefill"):
+                time.sleep(STEP_S)
+            with phase("sample"):
+                tokens.append(10 + zlib.crc32(f"{len(tokens)}/{tokens[-4:]}".encode()) % 990)
             yield tokens[-1]
+    finally:
+        ONE_AT_A_TIME.release()
 
 
 def pieces(request: dict[str, Any]) -> Iterator[tuple[list[int], str, str | None]]:
@@ -78,9 +95,9 @@ class Handler(BaseHTTPRequestHandler):
         self._chunk(b"")
 
     def _event(self, event: dict[str, Any]) -> None:
-        self._chunk(
-            b"data: " + json.dumps({"object": "text_completion", "model": "my-model", **event}).encode() + b"\n\n"
-        )
+        with phase("emit"):
+            text = json.dumps({"object": "text_completion", "model": "my-model", **event})
+            self._chunk(b"data: " + text.encode() + b"\n\n")
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")

@@ -1,0 +1,1 @@
+"""What models are told: one template per prompt, and the facts that fill it."""
