@@ -67,7 +67,7 @@ class Answered:
     words: bytes = b""
     """The beginning of an answer that is an error."""
     whole: bool = True
-    """False: it broke off."""
+    """False: it broke off while the command was still there to read it."""
 
 
 @dataclass(slots=True)
@@ -168,8 +168,9 @@ class Egress:
                     words += chunk
                 await response.write(chunk)
         except (aiohttp.ClientError, TimeoutError):
-            self._observe(_answered(request, answer.status, answer.headers, bytes(words), whole=False))
             # The status is sent already: only a broken connection can still say that the answer is not whole.
+            asking = request.transport is not None and not request.transport.is_closing()
+            self._observe(_answered(request, answer.status, answer.headers, bytes(words), whole=not asking))
             if request.transport is not None:
                 request.transport.abort()
             return response

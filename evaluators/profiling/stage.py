@@ -6,6 +6,7 @@ a second start of it, where the front does not beat the candidate already.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -50,7 +51,6 @@ class Profiling:
         site, load = self._site, self._load
         if load is None:
             return
-
         self._imports_torch = torch_trace.imports_torch(server)
         run = partial(session.run, load, site.task.trace_seed, site.task.content_seed + 1)
         look = partial(sampling.sample, server, WINDOW_S, site.scratch, run, site.output)
@@ -96,13 +96,14 @@ class Profiling:
 
 
 def busiest(loads: tuple[Load, ...]) -> Load | None:
-    """The load that asks for most, with a window of a second; None if there is none."""
+    """The load that asks for most, for a second where it is not one burst; None if there is none."""
     if not loads:
         return None
     load = max(loads, key=lambda item: (item.kind == "closed", item.rate_per_s or 0.0))
-    if load.window_s is None:
+    if load.window_s is None and load.rate_per_s == math.inf:
         return load
-    return replace(load, kind="open" if load.kind == "max-rate" else load.kind, window_s=WINDOW_S)
+    kind = "open" if load.kind == "max-rate" else load.kind
+    return replace(load, kind=kind, window_s=WINDOW_S, num_requests=None)
 
 
 def guarded(tool: str, look: Callable[[], Evidence]) -> Evidence:

@@ -22,7 +22,7 @@ from vibeserve.agents.loop import Limits
 from vibeserve.agents.secrets import Redactor
 
 FOLDER = Path(__file__).resolve().parent / "recorded_clis"
-CASES = ("good", "refused", "wrong-key", "too-long", "broken")
+CASES = ("good", "refused", "no-model", "too-long", "broken")
 _SAME = (
     (
         re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
@@ -45,8 +45,8 @@ def answers(stage: Stage, case: str) -> Answer | Editor:
             return Editor(stage, look="")
         case "refused":
             return wire.says("", (), "refusal")
-        case "wrong-key":
-            return wire.error(401, "authentication_error", "no such key")
+        case "no-model":
+            return wire.error(404, "not_found_error", "no such model")
         case "too-long":
             return wire.error(
                 400, "context_length_exceeded", "prompt is too long: maximum context length is 1000 tokens"

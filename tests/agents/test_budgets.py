@@ -115,13 +115,13 @@ def test_everybody_who_is_asked_needs_a_price(tmp_path: Path, prices: Path) -> N
 
 
 def test_who_says_what_it_costs_needs_no_price_and_who_hides_lengths_another_one() -> None:
-    require_priced(AgentOptions(provider="claude", model="x"), {}, 1.0)
+    require_priced(AgentOptions(provider="claude", model="x", roles=ALONE), {}, 1.0)
     with pytest.raises(ConfigError, match="no price is known"):
-        require_priced(AgentOptions(provider="claude", model="x", base_url="http://localhost"), {}, 1.0)
+        require_priced(AgentOptions(provider="claude", model="x", base_url="http://here", roles=ALONE), {}, 1.0)
     bounded = {"x": Price(input=1.0, output=1.0, up_to_input_tokens=100)}
     with pytest.raises(ConfigError, match=r"codex .* does not tell how long they were"):
-        require_priced(AgentOptions(provider="codex", model="x"), bounded, 1.0)
-    require_priced(AgentOptions(provider="codex", model="x"), bounded, None)
+        require_priced(AgentOptions(provider="codex", model="x", roles=ALONE), bounded, 1.0)
+    require_priced(AgentOptions(provider="codex", model="x", roles=ALONE), bounded, None)
     require_priced(AgentOptions(provider="openai", model="x", roles=ALONE), bounded, 1.0)
     require_priced(AgentOptions(provider="scripted"), {}, 1.0)
     two = AgentOptions(provider="openai", models=(ModelOptions(model="x"), ModelOptions(model="y")), roles=ALONE)

@@ -251,7 +251,7 @@ def test_repair_begins_again_with_the_verdict(tree: Path) -> None:
     told = endpoint.asked[2].body["input"][0]["content"]
     assert "Improve the server." in told and words in told
     kinds = [json.loads(line)["kind"] for line in second.files[0][1].splitlines()]
-    assert kinds == ["task", "turn", "turn", "end", "note", "turn", "turn", "end"]
+    assert kinds == ["task", "note", "turn", "turn", "end", "note", "turn", "turn", "end"]
 
 
 def test_what_clis_would_obey_is_set_aside_and_comes_back(tmp_path: Path) -> None:

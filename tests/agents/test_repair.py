@@ -10,17 +10,21 @@ from pathlib import Path
 import pytest
 
 from evaluators.evaluator import EvaluationTask, Lease
-from population.candidate import Candidate
+from population.candidate import Candidate, Operator, Proposal
 from population.evaluation import Evaluation, Rejected, Scored, Stage
-from population.events import Ended, MutationDone, SentBack
+from population.events import Ended, MutationDone, Proposed, RunStarted, SentBack
+from population.genome import Genome
 from population.replay import State
 from population.repository import Repository
+from population.spending import Spending
 from tests.agents.cast import MODELS_ALONE, Cast, Verdict, events_of, objection, options
 from tests.agents.endpoint import KEY, Answer, Asked, serving
 from tests.agents.wire import FORMATS, Call, Chat, Format
+from tests.population.strategies import OBJECTIVES, scored
 from tests.vibeserve.recorded import TOY, RecordedEvaluator, toy_config
 from tests.vibeserve.test_driver import Crash, CrashingDisk, population_of
 from vibeserve.display import SilentDisplay
+from vibeserve.repair import Repair
 from vibeserve.wiring import Parts, resume, run
 
 pytestmark = pytest.mark.tier("A")
@@ -342,7 +346,34 @@ def test_a_transcript_that_was_lost_begins_again(tmp_path: Path) -> None:
     assert isinstance(state_of(run_dir).archive.children[1].evaluation, Scored)
 
 
-def test_a_budget_that_is_used_up_ends_the_mending(tmp_path: Path) -> None:
-    """What exists already is evaluated to its end; nothing more is begun for it."""
-    run_dir = scripted(tmp_path, "runs", "budget.wall_time_s=0.000001")
-    assert not [event for event in events_of(run_dir) if isinstance(event, SentBack)]
+@pytest.mark.parametrize(
+    ("operator", "spent", "stage", "used_up", "wanted"),
+    [
+        (Operator.AGENT, (), Stage.AUDIT, None, True),
+        (Operator.AGENT, (), Stage.REVIEW, None, True),
+        (Operator.AGENT, (), Stage.AUDIT, "budget: tokens", False),
+        (Operator.AGENT, (), Stage.MUTATE, None, False),
+        (Operator.AGENT, (), Stage.DEDUPE, None, False),
+        (Operator.MERGE, (Spending(role="implementer", model="m"),), Stage.BOOT, None, True),
+        (Operator.MERGE, (), Stage.BOOT, None, False),
+        (Operator.RECIPE, (), Stage.BOOT, None, False),
+    ],
+)
+def test_who_goes_back(
+    operator: Operator, spent: tuple[Spending, ...], stage: Stage, used_up: str | None, wanted: bool
+) -> None:
+    """What somebody wrote, was rejected as a tree, and may be paid for still."""
+    proposal, state = Proposal(number=0, operator=operator), State()
+    for event in (
+        RunStarted(run="r", seed=1, objectives=OBJECTIVES),
+        Proposed(proposal=proposal),
+        MutationDone(number=0, commit="c", tree="t", genome=Genome(), spent=spent),
+    ):
+        state.apply(event)
+    verdict = Rejected(stage=stage, reason="wrong")
+    assert Repair(1, state, lambda: used_up).wanted(proposal, verdict) is wanted
+    assert not Repair(0, state, lambda: used_up).wanted(proposal, verdict)
+    state.apply(SentBack(number=0, evaluation=verdict))
+    state.apply(MutationDone(number=0, commit="d", tree="u", genome=Genome(), spent=spent))
+    assert not Repair(1, state, lambda: used_up).wanted(proposal, verdict), "once is enough"
+    assert not Repair(3, state, lambda: used_up).wanted(proposal, scored(1.0, 1.0))

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -131,12 +131,10 @@ class ByPath(http.client.HTTPConnection):
 def ask(
     folder: Path, path: str, method: str = "POST", headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], str]:
-    connection = ByPath(folder / "egress.sock")
-    connection.request(method, path, b"hello", headers or {})
-    answer = connection.getresponse()
-    found = answer.status, dict(answer.headers), answer.read().decode()
-    connection.close()
-    return found
+    with closing(ByPath(folder / "egress.sock")) as connection:
+        connection.request(method, path, b"hello", headers or {})
+        with connection.getresponse() as answer:
+            return answer.status, dict(answer.headers), answer.read().decode()
 
 
 def test_the_key_is_added_and_what_the_command_claims_to_be_is_dropped(

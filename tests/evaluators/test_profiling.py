@@ -283,7 +283,9 @@ def test_the_busiest_load_is_run_for_a_second() -> None:
     load = busiest((slow, fast))
     assert load is not None and (load.name, load.window_s) == ("f", 1.0)
     load = busiest((fast, Load(name="crowd", kind="closed", concurrency=2, num_requests=8)))
-    assert load is not None and load.name == "crowd"
+    assert load is not None and (load.name, load.window_s, load.num_requests) == ("crowd", 1.0, None)
+    burst = Load(name="burst", rate_per_s=float("inf"), num_requests=8)
+    assert busiest((burst,)) == burst  # it ends by itself
     assert busiest(()) is None
 
 

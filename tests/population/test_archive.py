@@ -17,6 +17,7 @@ from population.candidate import Candidate, Failure, Operator, Proposal
 from population.errors import LedgerError, RunError
 from population.evaluation import Rejected, Scored, Stage
 from population.events import (
+    Advised,
     Ended,
     EpochStarted,
     Event,
@@ -26,6 +27,7 @@ from population.events import (
     Proposed,
     Remeasured,
     RemeasureStarted,
+    SentBack,
     Stopped,
 )
 from population.genome import Genome
@@ -198,6 +200,10 @@ def script(rng: random.Random, length: int) -> list[Event]:
             events.append(
                 MutationDone(number=n, commit=f"{n:040x}", tree=tree, genome=Genome(), elapsed_s=rng.random())
             )
+        elif roll < 0.66 and (made := [n for n, done in flying.items() if done]):
+            n = rng.choice(made)
+            flying[n] = False
+            events.append(SentBack(number=n, evaluation=REJECTED, elapsed_s=rng.random()))
         elif roll < 0.8 and flying:
             n = rng.choice(list(flying))
             fine = flying.pop(n) and rng.random() < 0.7
@@ -227,6 +233,7 @@ def picture(state: State) -> object:
         dict(archive.children), dict(archive.trees), archive.scored, archive.front,
         {i: (archive.estimates(i), archive.costs(i).tolist()) for i in archive.scored},
         state.pending, state.mutated, state.next_number, state.remeasuring, state.next_remeasure, state.finals,
+        state.attempts, state.attempted, state.advice, state.costs, state.commits,
         state.faults, state.epoch, state.stopped, state.elapsed_s, state.evaluate_s,
     )  # fmt: skip
 
@@ -264,6 +271,40 @@ def test_a_state_knows_what_to_go_on_with() -> None:
     assert state.mean_cost_s == 3.0
 
 
+def test_a_child_that_was_sent_back_is_one_child_with_all_it_took() -> None:
+    proposed, made, ended = child(1, scored(20.0, 4.0), tree=f"{9:040x}")
+    first = replace(made, tree=f"{1:040x}", commit=f"{1:040x}")
+    state = State.replay([*BEGUN, proposed, first])
+    cost_s = state.candidates_s
+    state.apply(SentBack(number=1, evaluation=REJECTED, elapsed_s=5.0))
+    assert sorted(state.pending) == [1] and not state.mutated and state.next_number == 2
+    assert state.commits["c000001"] == f"{1:040x}", "what is to be mended must not be lost"
+    assert state.twin_of(f"{1:040x}", 1) == state.twin_of(f"{1:040x}", 2) == "c000001"
+    assert [attempt.evaluation for attempt in state.attempts[1]] == [REJECTED]
+    state.apply(made)
+    assert state.commits["c000001"] == f"{9:040x}"
+    state.apply(ended)
+    candidate_ = state.archive.candidates["c000001"]
+    assert (candidate_.commit, len(state.archive.children)) == (f"{9:040x}", 2)
+    assert candidate_.cost_s == state.candidates_s - cost_s == 1.0 + 5.0 + 1.0 + 2.0
+    assert (state.costs[1].mutate_s, state.costs[1].evaluate_s) == (2.0, 7.0)
+    assert state.twin_of(f"{1:040x}", 2) == "c000001", "nobody else is evaluated with a tree that was rejected"
+
+
+def test_a_child_that_nobody_mended_keeps_its_last_commit() -> None:
+    proposed, made, _ = child(1, REJECTED)
+    state = State.replay([*BEGUN, proposed, made, SentBack(number=1, evaluation=REJECTED, elapsed_s=5.0)])
+    state.apply(Ended(number=1, evaluation=REJECTED, elapsed_s=3.0))
+    found = state.archive.children[1]
+    assert isinstance(found, Candidate) and found.commit == f"{1:040x}" and found.cost_s == 1.0 + 5.0 + 3.0
+    assert (state.costs[1].mutate_s, state.costs[1].evaluate_s) == (4.0, 5.0), "what ended it was a mutation"
+
+
+def test_the_first_advice_about_a_candidate_stands() -> None:
+    state = State.replay([*BEGUN, Advised(candidate="c000000", advice="a"), Advised(candidate="c000000", advice="b")])
+    assert state.advice == {"c000000": "a"}
+
+
 def test_elapsed_time_adds_up_over_epochs() -> None:
     state = State.replay(
         [
@@ -297,6 +338,13 @@ BEGUN = [EpochStarted(epoch=1), STARTED, *child(0, scored(10.0, 5.0))]
         ([*BEGUN, *child(1, REJECTED)[:2]], Ended(number=1, evaluation=Scored(samples={})), "needs the metric"),
         (BEGUN, Remeasured(index=0, candidate="c000000", evaluation=REJECTED), "not in flight"),
         (BEGUN, RemeasureStarted(index=0, candidate="c000009"), "c000009 was never scored"),
+        (
+            [*BEGUN, *child(1, REJECTED)[:1]],
+            SentBack(number=1, evaluation=REJECTED),
+            "child 1 has no commit that could",
+        ),
+        (BEGUN, SentBack(number=0, evaluation=REJECTED), "child 0 has no commit that could be rejected"),
+        (BEGUN, Advised(candidate="c000009", advice="a"), "there is no candidate c000009"),
         (BEGUN, STARTED, "has started already"),
         ([EpochStarted(epoch=1)], child(0, REJECTED)[0], "no run has started yet"),
     ],

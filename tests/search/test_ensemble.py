@@ -50,7 +50,8 @@ def test_regret_falls() -> None:
 def test_a_dear_model_is_preferred_where_it_is_worth_its_price() -> None:
     models = {"dear": Model(chance=0.5, gain=4.0, price=4.0), "cheap": Model(chance=0.05, gain=1.0, price=0.5)}
     late = Counter(name for s in SEEDS for name in simulate(models, CHOOSE, rng(s)).children[-10:])
-    assert late["dear"] > late["cheap"]
+    dollars = {name: count * models[name].price for name, count in late.items()}
+    assert dollars["dear"] > 4 * dollars["cheap"]
 
 
 def test_a_whole_batch_without_results_is_spread() -> None:

@@ -33,7 +33,7 @@ def scored(throughput: float, ttft_ms: float) -> Scored:
             "median_ttft_ms@high": (ttft_ms,),
             "median_tpot_ms@low": (4.0,),
         },
-        hints={"Engine.step": 0.5},
+        hints={"headroom": "3 × above the roof"},
         profile=(Hotspot(name="aten::mm", share=0.25, of="CPU time", source="torch"),),
     )
 
@@ -111,7 +111,7 @@ def test_the_parent_is_shown_with_its_files_measurements_and_profile(run: Run) -
     assert "output_throughput 190 tok/s [" in shown
     assert f'- "engine.py" {len(SEED["engine.py"])}\n' in shown and '- "three.md" 11\n' in shown
     assert '"delay_ms" = "4.0" (float 0.5 to 8.0)' in shown
-    assert '- "Engine.step": 50 %' in shown and '- 25.0 % "aten::mm" (torch)' in shown
+    assert '- 25.0 % "aten::mm" (torch)' in shown and '- "headroom": "3 × above the roof"' in shown
     assert "Bring c000003 to the front" in section(text, "Your task")
 
 
@@ -186,7 +186,7 @@ def test_what_goes_back_has_the_verdict_and_the_transcript(run: Run) -> None:
 
 def test_a_profile_is_told_where_there_is_one(run: Run) -> None:
     told = briefing(run)
-    assert '- "Engine.step": 50 %' in told.profile("c000001")
+    assert '- 25.0 % "aten::mm" (torch)' in told.profile("c000001")
     silent = replace(scored(1, 1), hints={}, profile=())
     run.child(8, silent, {"x": b"x"})
     assert told.profile("c000008") == ""

@@ -86,7 +86,7 @@ def test_the_live_table_shows_slots_budgets_front_and_eta() -> None:
     text = rendered(live_view(SNAPSHOT))
     for part in ("c000012", "kv-cache", "boot", "children 12/25", "2m 03s/5m 00s", "7.12", "2m 50s", "812", "2.50×"):
         assert part in text
-    assert "llm dollars unknown/5$" in text, "an unknown cost is unknown, never 0"
+    assert "llm dollars unknown/$5.00" in text, "an unknown cost is unknown, never 0"
     assert "gpu hours" not in text, "an unlimited budget that is not used is left out"
 
 

@@ -108,7 +108,7 @@ def _cost(material: Material) -> Section:
     ]
     spent = material.account
     told = f"{spent.total.tokens:,} tokens in {duration(sum(s.elapsed_s for s, _ in spent.roles))} of conversations"
-    rows.append(("language models", f"{told}: {spent.total.bill.text()}" if spent.roles else "none was asked"))
+    rows.append(("language models", f"{told}: {spent.total.bill.text()}" if spent.roles else "none was used"))
     blocks: list[Block] = [Table(caption="", head=("what", "how much"), rows=rows)]
     for sheet in sheets(spent):
         numeric = frozenset(range(sheet.first_number, len(sheet.head)))

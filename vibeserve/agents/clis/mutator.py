@@ -71,6 +71,7 @@ class CliMutator:
             transcript.note(returned.words)
         else:
             transcript.begin(IMPLEMENTER, session.order.model, told)
+            transcript.note(f"[{cli.name} {session.installed.release}]")
         workspace = Workspace(tree)
         before = workspace.digests()
         with set_aside(workspace.root):
@@ -154,10 +155,10 @@ class _Child:
             ProviderError: neither is.
         """
         ended, report, cli = self._ended, self._ended.report, self._session.cli.name
-        if ended.watch.fatal is not None:
-            self._give_up(ended.watch.fatal)
         if ended.limit:
             return f"nothing was handed in within {ended.limit}"
+        if ended.watch.fatal is not None:
+            self._give_up(ended.watch.fatal)
         words, last = " ".join(report.words.split()), ended.watch.last
         if report.outcome is Outcome.REFUSED or isinstance(last, Refused):
             return f"the model refused: {words}"

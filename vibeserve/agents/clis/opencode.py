@@ -26,7 +26,7 @@ from vibeserve.agents.providers.openai_client import BASE_URL
 _CONTEXT_TOKENS = 128_000
 """Assumed of a model that nothing is known of; the CLI shortens the conversation before, or when the API objects."""
 _ERRORS = {"ContextOverflowError": Outcome.LENGTH, "MessageOutputLengthError": Outcome.LENGTH,
-           "APIError": Outcome.BROKE, "ProviderAuthError": Outcome.BROKE}  # fmt: skip
+           "APIError": Outcome.BROKE, "ProviderAuthError": Outcome.BROKE, "UnknownError": Outcome.BROKE}  # fmt: skip
 _STOPS = {"length": Outcome.LENGTH, "content-filter": Outcome.REFUSED}
 _OFF = (
     "AUTOUPDATE", "MODELS_FETCH", "LSP_DOWNLOAD", "DEFAULT_PLUGINS",
