@@ -64,7 +64,7 @@ class LocalEvaluator:
         try:
             sandbox = self._sandbox or choose(self._allow_reduced, task.first_party)
             if task.target not in self._targets:
-                self._targets[task.target] = prepare(task.target, self._cache, lease.cpus)
+                self._targets[task.target] = prepare(task.target, self._cache, lease.cpus, lease.gpus)
             ready = self._targets[task.target]
             site = Site(
                 task=task, lease=lease, target=ready.target, artifacts=ready.artifacts, vocab=ready.vocab,

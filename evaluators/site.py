@@ -44,8 +44,18 @@ class Site:
         self.output.mkdir(parents=True, exist_ok=True)
         (self.output / "requests.jsonl").unlink(missing_ok=True)  # the client appends
 
+    @property
+    def _client_cpus(self) -> int:
+        """How many of the lease's CPUs the client has; on a smaller machine than the target wants, the server keeps
+        one."""
+        return max(1, min(self.target.resources.client_cpus, len(self.lease.cpus) - 1))
+
+    @property
+    def _server_cpus(self) -> tuple[int, ...]:
+        return self.lease.cpus[: -self._client_cpus] or self.lease.cpus
+
     def server(self, pod: Pod | None) -> ServerUnderTest:
-        """The candidate's server, pinned to all CPUs but the client's, where there are two or more."""
+        """The candidate's server, pinned to all CPUs but the client's, where there are more than the client's."""
         table = self.target.server
         command = ServerCommand(
             table=table,
@@ -53,7 +63,7 @@ class Site:
             log=self.output / "server.log",
             env=clean_environment(self.home, self.lease.gpus, table.env),
             placeholders={"python": sys.executable, "artifacts": str(self.artifacts)},
-            cpus=self.lease.cpus[:-1] or self.lease.cpus,
+            cpus=self._server_cpus,
             gpus=self.lease.gpus,
             readable=(self.artifacts,),
         )
@@ -114,7 +124,7 @@ class Site:
         """
         longest_s = max((load.window_s or _DEFAULT_WINDOW_S for load in self.loads()), default=_DEFAULT_WINDOW_S)
         return ClientOptions(
-            cpus=self.lease.cpus[-1:],
+            cpus=self.lease.cpus[-self._client_cpus :],
             log=self.output / "requests.jsonl",
             pod=pod,
             warmup_timeout_s=min(_LONGEST_WARMUP_S, max(_LEAST_WARMUP_S, _WARMUP_WINDOWS * longest_s)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import pytest
@@ -13,7 +14,9 @@ os.environ["RAY_DEDUP_LOGS"] = "0"
 
 def pytest_report_header() -> list[str]:
     """What this machine does not give, and how to get it: the tests of it are not among those that run."""
-    return [f"no isolation tier {tier} here: {why}" for tier, why in _missing().items()]
+    absent = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    computes = [f"no {' and no '.join(absent)} here, which tests/llama computes with: uv sync --group torch"]
+    return [f"no isolation tier {tier} here: {why}" for tier, why in _missing().items()] + (computes if absent else [])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ from population.errors import InfrastructureError, VibeServeError
 from population.evaluation import Rejected, Stage
 from population.repository import Conflict, Repository, TreeRefused
 from vibeserve.executor import ChildTask, Evaluated, Fault, Material, MeasureTask, Mutated
-from vibeserve.lease import lease
+from vibeserve.lease import lease, visible_gpus
 from vibeserve.mutators import Mutation, Mutator
 
 Outcome = TypeVar("Outcome")
@@ -47,6 +47,8 @@ class Kit:
     evaluator: Evaluator
     cpus: int
     """Logical CPUs per evaluation."""
+    gpus: int = 0
+    """GPUs per evaluation."""
     first_party: bool = False
     """Whether all trees of the run are made of the checkout's own files (`vibeserve.tiers`)."""
 
@@ -143,7 +145,7 @@ class Workshop:
         started = time.monotonic()
         if task.bundle:
             self._repository.unbundle(task.bundle)
-        with lease(self._kit.cpus, _visible_gpus()) as granted:
+        with lease(self._kit.cpus, visible_gpus(self._kit.gpus)) as granted:
             workspace, output = granted.scratch / "workspace", granted.scratch / "output"
             workspace.mkdir()
             output.mkdir()
@@ -219,11 +221,6 @@ def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         return Fault(reason=f"{what}: internal error at {place}, please report it: {error!r}", retryable=False)
-
-
-def _visible_gpus() -> tuple[str, ...]:
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return tuple(gpu for gpu in listed.split(",") if gpu)
 
 
 def _texts(folder: Path) -> tuple[tuple[str, str], ...]:
