@@ -24,7 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from contestants import OURS, TARGET, VLLM, StartFailed, contestants, machine, running
-from rows import OUR_CLIENT, PROMPT_IDS, VLLM_CLIENT, OurClient, Row, VllmClient, audit_command, chosen, write_answers
+from rows import (
+    OUR_CLIENT,
+    PROMPT_IDS,
+    VLLM_CLIENT,
+    ClientFailed,
+    OurClient,
+    Row,
+    VllmClient,
+    audit_command,
+    chosen,
+    write_answers,
+)
 from table import markdown, read_runs
 
 from population.errors import VibeServeError
@@ -65,7 +76,7 @@ class Comparison:
         try:
             with running(entrants, self._artifacts, self._output, cpus[:-share] or cpus) as urls:
                 low, high = arguments.prompt_ids
-                ours = OurClient(urls, cpus[-share:], arguments.seconds, (low, high))
+                ours = OurClient(urls, cpus[-share:], (low, high))
                 self._check(urls)
                 self._measure(urls, ours)
         except StartFailed as error:
@@ -87,7 +98,7 @@ class Comparison:
         arguments = self._arguments
         clients: dict[str, OurClient | VllmClient] = {OUR_CLIENT: ours}
         if arguments.vllm is not None and arguments.vllm_client:
-            clients[VLLM_CLIENT] = VllmClient(urls, self._artifacts, arguments.vllm, arguments.seconds)
+            clients[VLLM_CLIENT] = VllmClient(urls, self._artifacts, arguments.vllm, self._output)
         for name in urls:
             self._once(OUR_CLIENT, ours, WARMUP, name)
             ours.answers[name].clear()
@@ -104,8 +115,8 @@ class Comparison:
     def _once(self, label: str, client: OurClient | VllmClient, row: Row, server: str) -> None:
         seed = random.SystemRandom().getrandbits(31)
         try:
-            found = client.run(row, server, seed)
-        except (VibeServeError, OSError, subprocess.SubprocessError) as error:
+            found = client.run(row, server, seed, self._arguments.seconds)
+        except (VibeServeError, OSError, ClientFailed) as error:
             self._problems.append(f"{label}, {server}, {row.name}: {error}")
             return
         run = {"client": label, "server": server, "row": row.name, "at_s": time.time(), **found}

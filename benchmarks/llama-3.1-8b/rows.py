@@ -74,26 +74,27 @@ def chosen(names: str | None) -> list[Row]:
     ]
 
 
+class ClientFailed(Exception):
+    """A client broke off: says why."""
+
+
 class OurClient:
     """VibeServe's client, the same for every server: ids are counted, texts are not compared."""
 
-    def __init__(
-        self, urls: dict[str, str], cpus: tuple[int, ...], seconds: float, prompt_ids: tuple[int, int] = PROMPT_IDS
-    ) -> None:
+    def __init__(self, urls: dict[str, str], cpus: tuple[int, ...], prompt_ids: tuple[int, int] = PROMPT_IDS) -> None:
         self._options = ClientOptions(processes=len(cpus), cpus=cpus)
         self._endpoints = {
             name: Endpoint(url=url, model=MODEL, prompt_ids=prompt_ids, request_timeout_s=120.0)
             for name, url in urls.items()
         }
-        self._seconds = seconds
         self.answers: dict[str, list[Response]] = {name: [] for name in urls}
 
-    def run(self, row: Row, server: str, seed: int) -> Json:
+    def run(self, row: Row, server: str, seed: int, seconds: float) -> Json:
         """One run to completion, with prompts that no other run has."""
         load = Load(
             name=row.name,
             rate_per_s=row.rate_per_s,
-            num_requests=row.requests(self._seconds),
+            num_requests=row.requests(seconds),
             input_tokens=(row.input_tokens,) * 2,
             output_tokens=(row.output_tokens,) * 2,
         )
@@ -107,28 +108,33 @@ class OurClient:
 class VllmClient:
     """`vllm bench serve`, which sends its prompts as text and believes the server's usage."""
 
-    def __init__(self, urls: dict[str, str], artifacts: Path, site: Path, seconds: float) -> None:
-        self._urls, self._artifacts, self._site, self._seconds = urls, artifacts, site, seconds
+    def __init__(self, urls: dict[str, str], artifacts: Path, site: Path, output: Path) -> None:
+        self._urls, self._artifacts, self._site, self._output = urls, artifacts, site, output
 
-    def run(self, row: Row, server: str, seed: int) -> Json:
-        """One run; its own name for a failure that it does not survive is its exit code.
+    def run(self, row: Row, server: str, seed: int, seconds: float) -> Json:
+        """One run.
 
         Raises:
-            subprocess.SubprocessError: it failed or did not end.
+            ClientFailed: it failed or did not end; with the end of what it said.
         """
-        result = self._artifacts.parent / f"vllm-bench-{server}-{row.name}-{seed}.json"
-        number = str(row.requests(self._seconds))
+        result = self._output / f"vllm-bench-{server}-{row.name}.json"
+        number = str(row.requests(seconds))
         command = [
             sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--model", MODEL,
             "--tokenizer", str(self._artifacts), "--base-url", self._urls[server], "--dataset-name", "random",
             "--random-input-len", str(row.input_tokens), "--random-output-len", str(row.output_tokens),
-            "--ignore-eos", "--temperature", "0", "--request-rate", str(row.rate_per_s), "--num-prompts", number,
+            "--ignore-eos", "--temperature", "0", "--request-rate", f"{row.rate_per_s:g}", "--num-prompts", number,
             "--percentile-metrics", "ttft,tpot", "--metric-percentiles", "50,99", "--seed", str(seed),
             "--save-result", "--result-dir", str(result.parent), "--result-filename", result.name,
         ]  # fmt: skip
         environment = {"PYTHONPATH": str(self._site), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-        timeout_s = 120 + 10 * self._seconds
-        subprocess.run(command, env={**_host(), **environment}, capture_output=True, check=True, timeout=timeout_s)
+        options: Json = {"env": {**_host(), **environment}, "capture_output": True, "text": True}
+        try:
+            done = subprocess.run(command, **options, check=False, timeout=120 + 10 * seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ClientFailed(f"it did not end within {error.timeout:g} s") from error
+        if done.returncode:
+            raise ClientFailed(f"exit code {done.returncode}: {done.stderr[-1000:].strip()}")
         found = json.loads(result.read_text(encoding="utf-8"))
         return {name: found[name] for name in METRICS if name in found} | {"flags": []}
 

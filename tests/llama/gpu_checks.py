@@ -11,14 +11,14 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 
-import torch  # noqa: E402
-from attention import Attention  # type: ignore[import-not-found]  # noqa: E402
-from batch import Batch, Rows  # type: ignore[import-not-found]  # noqa: E402
-from kv_cache import KVCache  # type: ignore[import-not-found]  # noqa: E402
-from linear import Linear, Stream  # type: ignore[import-not-found]  # noqa: E402
-from sampler import Sampler  # type: ignore[import-not-found]  # noqa: E402
-from sequence import Segment, Sequence  # type: ignore[import-not-found]  # noqa: E402
-from weights import ModelConfig  # type: ignore[import-not-found]  # noqa: E402
+import torch
+from attention import Attention  # type: ignore[import-not-found]
+from batch import Batch, Rows  # type: ignore[import-not-found]
+from kv_cache import KVCache  # type: ignore[import-not-found]
+from linear import Linear, Stream  # type: ignore[import-not-found]
+from sampler import Sampler  # type: ignore[import-not-found]
+from sequence import Segment, Sequence  # type: ignore[import-not-found]
+from weights import ModelConfig  # type: ignore[import-not-found]
 
 GPU = torch.device("cuda:0")
 CONFIG = ModelConfig(

@@ -79,3 +79,43 @@ def test_a_whole_run_in_small(compare: ModuleType, artifacts: Path, tmp_path: Pa
     assert "| 64x128r8 | 2 : 0 |" in table
     assert "Problem: audit of ours" in table
     assert "the checker failed" not in table
+
+
+PRETENDER = '''
+"""Serves like the toy, and benches by writing down what it was asked for."""
+import json, pathlib, runpy, sys
+
+words = sys.argv[1:]
+option = {name: value for name, value in zip(words, words[1:], strict=False) if name.startswith("--")}
+if words[0] == "serve":
+    assert option["--load-format"] == "dummy" and "--no-enable-prefix-caching" in words, words
+    assert option["--gpu-memory-utilization"] == "0.4" and option["--served-model-name"] == "llama-3.1-8b", words
+    sys.argv = ["server.py", "--port", option["--port"], "--artifacts", words[1]]
+    runpy.run_path(TOY, run_name="__main__")
+else:
+    assert words[:2] == ["bench", "serve"] and option["--request-rate"] == "8", words
+    found = {"median_ttft_ms": 9.0, "p99_ttft_ms": 10.0, "median_tpot_ms": 4.0, "p99_tpot_ms": 5.0}
+    found |= {"output_throughput": 900.0, "completed": int(option["--num-prompts"]), "failed": 0, "duration": 1.0}
+    pathlib.Path(option["--result-dir"], option["--result-filename"]).write_text(json.dumps(found))
+'''
+
+
+def test_two_servers_and_two_clients_interleaved(artifacts: Path, tmp_path: Path) -> None:
+    package = tmp_path / "site" / "vllm" / "entrypoints" / "cli"
+    package.mkdir(parents=True)
+    (package / "main.py").write_text(PRETENDER.replace("TOY", repr(str(TOY / "server.py"))), encoding="utf-8")
+    command = [
+        sys.executable, BENCHMARKS / "compare.py", "--output", tmp_path / "out", "--server", TOY, "--memory", "0.4",
+        "--artifacts", artifacts, "--rows", "64x128r8", "--repeats", "2", "--seconds", "0.5",
+        "--prompt-ids", "96", "2031", "--vllm", tmp_path / "site", "--vllm-client",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    runs = [json.loads(line) for line in (tmp_path / "out" / "runs.jsonl").read_text().splitlines()]
+    turns = ["ours", "vllm", "vllm", "ours"]
+    assert [r["server"] for r in runs if r["client"] == "vibeserve"] == turns, done.stdout + done.stderr
+    assert [r["server"] for r in runs if r["client"] == "vllm bench serve"] == turns
+    assert all((r["completed"], r["failed"]) == (16, 0) for r in runs)
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "Client: vllm bench serve" in table
+    assert table.count("| 64x128r8 | 2 : 2 |") == 2
+    assert table.count("Problem: ") == table.count("Problem: audit of ours"), "dummy weights cannot be audited"
