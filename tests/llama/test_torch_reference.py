@@ -27,7 +27,7 @@ PINNED = {
     "model.layers.1.self_attn.k_proj.weight": "4db38d0394a623bc",
     "model.norm.weight": "468cfe12b6e07d0a",
 }
-"""SHA-256 of tensors of the tiny model; an H200 makes the same."""
+"""SHA-256 of tensors of the tiny model."""
 HONEST = {"bf16, fused attention, batched": True, "bf16, float32 residual": True}
 BROKEN = {
     "first KV row lost": False,
