@@ -176,8 +176,9 @@ class _Evaluation:
         if load.window_s is not None:
             load = replace(load, kind="open" if load.kind == "max-rate" else load.kind, window_s=_PROFILE_S)
         seed = self._site.task.content_seed + 1
+        kept = self._site.output / "stacks.txt"
         self._hints = profile(
-            server, _PROFILE_S, self._site.scratch, lambda: session.run(load, self._site.task.trace_seed, seed)
+            server, _PROFILE_S, self._site.scratch, lambda: session.run(load, self._site.task.trace_seed, seed), kept
         )
 
     def _audited(self, measured: Measurement) -> Evaluation:

@@ -132,7 +132,7 @@ def _read(folder: Path, problems: list[str]) -> Target | None:
         problems.append(f"{folder / 'reference'}: expected a folder with the reference implementation, found none")
     if tables is None:
         return None
-    loads = _loads(tables, settings, problems)
+    loads = read_loads(tables, settings, problems)
     benchmark = _benchmark(tables, folder, loads, problems)
     target = Target(
         folder=folder.resolve(),
@@ -192,7 +192,8 @@ def _objectives(folder: Path, problems: list[str]) -> ObjectiveSet | None:
         return None
 
 
-def _loads(tables: Tables, settings: Path, problems: list[str]) -> tuple[Load, ...]:
+def read_loads(tables: Tables, settings: Path, problems: list[str]) -> tuple[Load, ...]:
+    """The `[[load]]` tables that are sound; one sentence per defect is appended to `problems`."""
     loads = []
     for number, table in enumerate(tables.load, 1):
         where = f"{settings}: [[load]] {number}"

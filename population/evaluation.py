@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -44,6 +44,8 @@ class Scored:
     """Profile: function or phase -> share of server time (0..1), or a text."""
     stage_s: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds per stage."""
+    hardware: str = ""
+    """CPUs and GPUs of the lease by model, e.g. `2 × AMD EPYC 9554`; empty in records older than this field."""
     kind: Literal["scored"] = "scored"
 
 
@@ -64,3 +66,31 @@ class Rejected:
 
 
 Evaluation = Scored | Rejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an evaluation ran: a node by its name, and what of it nobody else had meanwhile."""
+
+    node: str
+    gpus: tuple[str, ...] = ()
+    """As in CUDA_VISIBLE_DEVICES."""
+    cpus: tuple[int, ...] = ()
+    """Logical CPUs, ascending."""
+
+    def __str__(self) -> str:
+        """`node GPU 0 CPUs 0–3`."""
+        words = (self.node, _counted("GPU", self.gpus), _counted("CPU", self.cpus))
+        return " ".join(word for word in words if word)
+
+
+def _counted(what: str, numbers: Sequence[int | str]) -> str:
+    """`CPUs 0–3 8`, in their order; empty for none."""
+    spans: list[list[int | str]] = []
+    for number in numbers:
+        if spans and isinstance(number, int) and spans[-1][-1] == number - 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    texts = [str(span[0]) if len(span) == 1 else f"{span[0]}–{span[-1]}" for span in spans]
+    return f"{what}{'s' * (len(numbers) > 1)} {' '.join(texts)}" if texts else ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from population.candidate import Proposal
-from population.evaluation import Rejected, Scored
+from population.evaluation import Place, Rejected, Scored
 from population.genome import Genome
 from population.objectives import Objective
 
@@ -91,11 +91,15 @@ class MutationDone(Stamped):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended(Stamped):
-    """The child's evaluation; `elapsed_s` is the evaluation's alone."""
+    """The child's evaluation; `elapsed_s` is the evaluation's alone.
+
+    `place` is None where nothing was evaluated, and here and below in records older than the field.
+    """
 
     number: int
     evaluation: AnyEvaluation
     elapsed_s: float = 0.0
+    place: Place | None = None
     kind: Literal["ended"] = "ended"
 
 
@@ -116,6 +120,7 @@ class Remeasured(Stamped):
     candidate: str
     evaluation: AnyEvaluation | None
     elapsed_s: float = 0.0
+    place: Place | None = None
     kind: Literal["remeasured"] = "remeasured"
 
 
@@ -128,6 +133,7 @@ class FinalMeasured(Stamped):
     round: int = 0
     trace: str = "held-out"
     elapsed_s: float = 0.0
+    place: Place | None = None
     kind: Literal["final_measured"] = "final_measured"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 
 import pytest
 
@@ -14,18 +15,27 @@ os.environ["RAY_DEDUP_LOGS"] = "0"
 
 def pytest_report_header() -> list[str]:
     """What this machine does not give, and how to get it: the tests of it are not among those that run."""
-    absent = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
-    computes = [f"no {' and no '.join(absent)} here, which tests/llama computes with: uv sync --group torch"]
-    return [f"no isolation tier {tier} here: {why}" for tier, why in _missing().items()] + (computes if absent else [])
+    lines = [f"no isolation tier {tier} here: {why}" for tier, why in _missing().items()]
+    if not _browser():
+        lines.append("no chromium here, so no page is opened: apt install chromium")
+    if absent := [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]:
+        lines.append(f"no {' and no '.join(absent)} here, which tests/llama computes with: uv sync --group torch")
+    return lines
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs an isolation tier that this machine does not give."""
+    """Deselect what needs an isolation tier or a browser that this machine does not give."""
     missing = _missing()
     out = [item for item in items if any(mark.args[0] in missing for mark in item.iter_markers("tier"))]
+    if not _browser():
+        out += [item for item in items if item.get_closest_marker("browser")]
     if out:
         items[:] = [item for item in items if item not in set(out)]
         config.hook.pytest_deselected(items=out)
+
+
+def _browser() -> bool:
+    return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
 
 
 def _missing() -> dict[str, str]:

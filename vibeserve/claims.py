@@ -7,15 +7,18 @@ cancels and luck of the search does not enter.
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 from population.archive import NOISY, noise_factor
 from population.errors import InfrastructureError, RunError
-from population.evaluation import Rejected, Scored
+from population.evaluation import Place, Rejected, Scored
 from population.objectives import Direction, ObjectiveSet, objective_samples
 from population.statistics import Estimate, estimate, paired_ratio
 from vibeserve.executor import Evaluated, Executor, Fault, MeasureTask
@@ -72,8 +75,8 @@ class Claim:
         found = []
         if self.pairs < LEAST_PAIRS:
             found.append(f"{self.pairs} pairs, at least {LEAST_PAIRS} are needed")
-        if len(places := self.devices or self.nodes) > 1:
-            found.append(f"measured on several devices ({'; '.join(places)}), one is needed")
+        if len(self.devices) > 1:
+            found.append(f"measured on several devices ({'; '.join(self.devices)}), one is needed")
         if NOISY in self.flags:
             found.append(f"others used the device, also when {self.discarded} pairs were measured again")
         return tuple(found)
@@ -94,6 +97,19 @@ class Claim:
         """
         gain = self.gains[objective]
         return {Verdict.BETTER: gain.low, Verdict.WORSE: gain.high}.get(self.verdict(objective))
+
+
+def read_claims(run_dir: Path) -> dict[Path, dict[str, Any]]:
+    """The claims that `vibeserve verify` has left in a run, as `claim_json` wrote them, oldest first."""
+    found: dict[Path, dict[str, Any]] = {}
+    for path in sorted((run_dir / "claims").glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue  # written halfway by a verify that was killed
+        if isinstance(content, dict) and {"candidate", "against", "gains", "pairs"} <= content.keys():
+            found[path] = content
+    return found
 
 
 def claim_json(claim: Claim) -> dict[str, object]:
@@ -140,7 +156,7 @@ def measure_claim(
     if pairs < 2:
         raise RunError(f"expected at least 2 pairs, got {pairs}: one pair has no interval")
     results: dict[str, list[Scored]] = {side.name: [] for side in sides}
-    places: list[tuple[str, str]] = []
+    places: list[Place] = []
     discarded = 0
     for pair in range(pairs):
         order = sides if pair % 2 == 0 else sides[::-1]
@@ -152,7 +168,7 @@ def measure_claim(
             progress(f"pair {pair + 1} of {pairs}: others used the device, so it is measured again")
         for side, (evaluated, scored) in zip(order, measured, strict=True):
             results[side.name].append(scored)
-            places.append((evaluated.node, evaluated.device))
+            places += [evaluated.place] if evaluated.place else []
     return replace(_claim(sides, results, objectives, places), discarded=discarded)
 
 
@@ -200,7 +216,7 @@ def _claim(
     sides: tuple[Subject, Subject],
     results: Mapping[str, list[Scored]],
     objectives: ObjectiveSet,
-    places: Sequence[tuple[str, str]],
+    places: Sequence[Place],
 ) -> Claim:
     gains: dict[str, Estimate] = {}
     measured: dict[str, dict[str, Estimate]] = {side.name: {} for side in sides}
@@ -218,7 +234,7 @@ def _claim(
         pairs=len(results[sides[0].name]),
         gains=gains,
         measured=measured,
-        nodes=tuple(dict.fromkeys(node for node, _ in places)),
-        devices=tuple(dict.fromkeys(device for _, device in places if device)),
+        nodes=tuple(dict.fromkeys(place.node for place in places)),
+        devices=tuple(dict.fromkeys(map(str, places))),
         flags=flags,
     )

@@ -13,7 +13,22 @@ from typer.core import TyperGroup
 
 from population.errors import ConfigError, VibeServeError
 from vibeserve import __version__
-from vibeserve.commands import bench, candidates, engine, fronts, machine, runs, targets, verify
+from vibeserve.commands import (
+    bench,
+    candidates,
+    compare,
+    dashboard,
+    deploy,
+    engine,
+    fronts,
+    machine,
+    pick,
+    report,
+    runs,
+    sweep,
+    targets,
+    verify,
+)
 from vibeserve.commands.output import INTERRUPTED, print_json
 
 
@@ -90,15 +105,21 @@ _SEARCH, _RUNS, _CANDIDATES, _TOOLS = "Search", "Runs", "Candidates", "Targets a
 app.command("run", rich_help_panel=_SEARCH)(engine.run)
 app.command("resume", rich_help_panel=_SEARCH)(engine.resume)
 app.command("stop", rich_help_panel=_SEARCH)(engine.stop)
+app.command("sweep", rich_help_panel=_SEARCH)(sweep.sweep)
 app.command("ls", rich_help_panel=_RUNS)(runs.ls)
 app.command("status", rich_help_panel=_RUNS)(runs.status)
 app.command("watch", rich_help_panel=_RUNS)(runs.watch)
+app.command("dashboard", rich_help_panel=_RUNS)(dashboard.dashboard)
 app.command("index", rich_help_panel=_RUNS)(runs.index)
 app.command("front", rich_help_panel=_RUNS)(fronts.front)
+app.command("compare", rich_help_panel=_RUNS)(compare.compare)
+app.command("report", rich_help_panel=_RUNS)(report.report)
+app.command("pick", rich_help_panel=_RUNS)(pick.pick)
 app.command("show", rich_help_panel=_CANDIDATES)(candidates.show)
 app.command("diff", rich_help_panel=_CANDIDATES)(candidates.diff)
 app.command("log", rich_help_panel=_CANDIDATES)(candidates.log)
 app.command("export", rich_help_panel=_CANDIDATES)(fronts.export)
+app.command("deploy", rich_help_panel=_CANDIDATES)(deploy.deploy)
 app.command("verify", rich_help_panel=_CANDIDATES)(verify.verify)
 app.command("bench", rich_help_panel=_TOOLS)(bench.bench)
 app.command("judge", rich_help_panel=_TOOLS)(targets.judge)

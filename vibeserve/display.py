@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TextIO
 
+from vibeserve.wording import duration, one_line
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
@@ -90,6 +92,12 @@ class Snapshot:
     front: tuple[FrontRow, ...] = ()
     hypervolume: float | None = None
     """In log space with the reference point at the seed."""
+    history: tuple[float, ...] = ()
+    """Hypervolume after each child that has ended, in order of their numbers."""
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    """Stage → children: a correct rejection is no error."""
+    path: tuple[str, ...] = ()
+    """From the seed to the first member of the front: what was changed at each step."""
     eta_s: float | None = None
     """Seconds until the first budget runs out; None if unknown or unlimited."""
     events: tuple[str, ...] = ()
@@ -142,8 +150,7 @@ class PlainDisplay:
             self.event(progress_line(snapshot))
 
     def event(self, text: str) -> None:
-        line = " ".join(text.split())
-        self._write(f"[{time.monotonic() - self._began:7.1f}s] {line}\n")
+        self._write(f"[{time.monotonic() - self._began:7.1f}s] {one_line(text)}\n")
 
     def close(self) -> None:
         self._alive = False
@@ -171,15 +178,19 @@ class LiveDisplay:
         self._alive = True
 
     def update(self, snapshot: Snapshot) -> None:
-        from vibeserve.tables import live_view
+        from vibeserve.tables import fitting_view
 
         if self._alive:
             shown = replace(snapshot, events=())  # they scroll above the table already
-            self._guarded(lambda: self._live.update(live_view(shown)))
+            self._guarded(lambda: self._live.update(fitting_view(shown, self._console)))
 
     def event(self, text: str) -> None:
         if self._alive:
-            self._guarded(lambda: self._console.print(text, markup=False, highlight=False, soft_wrap=True))
+            self._guarded(lambda: self._scroll(one_line(text)))
+
+    def _scroll(self, line: str) -> None:
+        """Above the table; `vibeserve show` has the rest of what is longer than the terminal is wide."""
+        self._console.print(line, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
 
     def close(self) -> None:
         if self._alive:
@@ -198,12 +209,21 @@ def open_display(stream: TextIO) -> Display:
     return LiveDisplay(stream) if stream.isatty() else PlainDisplay(stream)
 
 
+def rejected_text(rejected: Mapping[str, int]) -> str:
+    """`audit 2, boot 1`, the most frequent stage first."""
+    return ", ".join(
+        f"{stage} {count}" for stage, count in sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
 def progress_line(snapshot: Snapshot) -> str:
     """One line that says how far a run is."""
-    from vibeserve.tables import duration, meter_text
+    from vibeserve.tables import meter_text
 
     parts = [meter_text(meter) for meter in snapshot.meters if meter.limit is not None]
     parts += [f"{count} {name}" for name, count in snapshot.counts.items() if count]
+    if snapshot.rejected:
+        parts.append(f"rejected at {rejected_text(snapshot.rejected)}")
     parts.append(f"front of {len(snapshot.front)}")
     if snapshot.hypervolume is not None:
         parts.append(f"hypervolume {snapshot.hypervolume:.2f}")

@@ -15,8 +15,9 @@ from population.genome import KnobValue
 from population.replay import State
 from population.statistics import Estimate
 from vibeserve.display import MetricView
-from vibeserve.report import candidate_row, gaps_of, metrics_json, read_run, weakest_tier
-from vibeserve.runs import Reference, candidate_files
+from vibeserve.front_rows import candidate_row, gaps_of, weakest_tier
+from vibeserve.runs import Reference, candidate_files, read_run
+from vibeserve.summary import metrics_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,15 @@ def dossier(reference: Reference) -> Dossier:
     Raises:
         UsageError: the run has no such child.
     """
-    _, state = read_run(reference.run_dir)
+    return dossier_of(reference, read_run(reference.run_dir)[1])
+
+
+def dossier_of(reference: Reference, state: State) -> Dossier:
+    """The same of a state that was read already.
+
+    Raises:
+        UsageError: the run has no such child.
+    """
     number, archive = int(reference.candidate[1:]), state.archive
     child = archive.children.get(number)
     proposal = child.proposal if child else state.pending.get(number)

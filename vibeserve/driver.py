@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from population.candidate import Operator, Proposal, candidate_id
 from population.errors import ConfigError, InfrastructureError, RunError
-from population.evaluation import Evaluation, Rejected, Stage
+from population.evaluation import Rejected, Stage
 from population.events import (
     Ended,
     Event,
@@ -257,7 +257,7 @@ class Driver:
         elif isinstance(outcome, Evaluated):
             self._keep_files(job.key, outcome.files)
             self._done(job.key)
-            self._append(_evaluated(job, self._state.archive.admit(outcome.evaluation), outcome.elapsed_s))
+            self._append(_evaluated(job, replace(outcome, evaluation=self._state.archive.admit(outcome.evaluation))))
         elif isinstance(job, ChildJob):
             self._mutated(job, outcome)
 
@@ -355,11 +355,16 @@ class Driver:
                 signal.signal(number, handler)
 
 
-def _evaluated(job: Job, evaluation: Evaluation, elapsed_s: float) -> Event:
+def _evaluated(job: Job, done: Evaluated) -> Event:
+    evaluation, elapsed_s, place = done.evaluation, done.elapsed_s, done.place
     match job:
         case ChildJob():
-            return Ended(number=job.proposal.number, evaluation=evaluation, elapsed_s=elapsed_s)
+            return Ended(number=job.proposal.number, evaluation=evaluation, elapsed_s=elapsed_s, place=place)
         case RemeasureJob():
-            return Remeasured(index=job.index, candidate=job.candidate, evaluation=evaluation, elapsed_s=elapsed_s)
+            return Remeasured(
+                index=job.index, candidate=job.candidate, evaluation=evaluation, elapsed_s=elapsed_s, place=place
+            )
         case FinalJob():
-            return FinalMeasured(subject=job.subject, round=job.round, evaluation=evaluation, elapsed_s=elapsed_s)
+            return FinalMeasured(
+                subject=job.subject, round=job.round, evaluation=evaluation, elapsed_s=elapsed_s, place=place
+            )

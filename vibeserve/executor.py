@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from population.candidate import Proposal
-from population.evaluation import Evaluation, Rejected, Stage
+from population.evaluation import Evaluation, Place, Rejected, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,8 @@ class Evaluated:
 
     evaluation: Evaluation
     elapsed_s: float
-    node: str = ""
-    device: str = ""
-    """The node with the GPUs and CPUs of the lease; empty if the executor does not say."""
+    place: Place | None = None
+    """None: the executor does not say."""
     files: tuple[tuple[str, str], ...] = ()
 
 

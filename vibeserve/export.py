@@ -13,11 +13,12 @@ from evaluators.target import Target, load_target
 from population.archive import Archive
 from population.errors import InfrastructureError, UsageError
 from population.repository import Repository
-from vibeserve.report import candidate_row, read_run
-from vibeserve.runs import Reference, require_target
-from vibeserve.tables import gain, number
+from vibeserve.front_rows import candidate_row
+from vibeserve.runs import Reference, read_run, require_target
+from vibeserve.wording import gain, number
 
-_PORT = 8000
+PORT = 8000
+"""Where a server answers unless it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ def export_candidate(reference: Reference, folder: Path) -> Exported:
     except OSError as error:
         raise InfrastructureError(f"{folder}: cannot be written: {error.strerror or error}") from error
     command = shlex.quote(str(folder.absolute() / "serve.sh"))
-    url = f"http://127.0.0.1:{_PORT}"
+    url = f"http://127.0.0.1:{PORT}"
     return Exported(candidate=found.id, commit=found.commit, folder=folder, command=command, url=url)
 
 
@@ -71,34 +72,41 @@ def _readme(reference: Reference, archive: Archive, target: Target) -> str:
         run=reference.run_dir.name,
         candidate=reference.candidate,
         commit=archive.candidates[reference.candidate].commit,
-        port=_PORT,
+        port=PORT,
         model=target.model.name,
         rows="\n".join(rows) or "| not measured | | | | |",
     )
 
 
 def _write_script(folder: Path, target: Target) -> None:
-    lines = [_SCRIPT_HEAD.format(port=_PORT, python=shlex.quote(sys.executable))]
+    lines = [_SCRIPT_HEAD.format(port=PORT, python=find_python())]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in target.server.env.items()]
     if target.artifacts is not None:
-        build = _shell(target.artifacts.command).replace("$ARTIFACTS", "$ARTIFACTS.new")
+        build = shell_command(target.artifacts.command, artifacts="ARTIFACTS.new")
         lines.append(f'[ -d "$ARTIFACTS" ] || {{ {build} && mv "$ARTIFACTS.new" "$ARTIFACTS"; }}')
-    lines += ['cd "$HERE/server"', f"exec {_shell(target.server.command)}"]
+    lines += ['cd "$HERE/server"', f"exec {shell_command(target.server.command)}"]
     script = folder / "serve.sh"
     script.write_text("\n".join(lines) + "\n", encoding="utf-8")
     script.chmod(0o755)
 
 
-def _shell(command: Sequence[str]) -> str:
-    """The command in double quotes, with the target's placeholders as shell variables."""
+def shell_command(command: Sequence[str], **variables: str) -> str:
+    """A target's command in double quotes, with its placeholders as variables: `{url}` as `$URL` for url="URL"."""
+    names = {"python": "PYTHON", "host": "HOST", "port": "PORT", "artifacts": "ARTIFACTS", **variables}
     parts = []
     for part in command:
         for special in '\\"$`':
             part = part.replace(special, f"\\{special}")
-        for name in ("python", "host", "port", "artifacts"):
-            part = part.replace(f"{{{name}}}", f"${name.upper()}")
+        for name, variable in names.items():
+            part = part.replace(f"{{{name}}}", f"${variable}")
         parts.append(f'"{part}"')
     return " ".join(parts)
+
+
+def find_python() -> str:
+    """A shell word: `$PYTHON`, the folder's own environment, the interpreter that wrote it, or any other one."""
+    here = shlex.quote(sys.executable)
+    return f'"${{PYTHON:-$(command -v "$HERE/env/bin/python" || command -v {here} || command -v python3)}}"'
 
 
 _SCRIPT_HEAD = """#!/bin/sh
@@ -107,7 +115,7 @@ set -eu
 HERE="$(cd "$(dirname "$0")" && pwd)"
 HOST="${{HOST:-127.0.0.1}}"
 PORT="${{PORT:-{port}}}"
-PYTHON="${{PYTHON:-$(command -v {python} || command -v python3)}}"
+PYTHON={python}
 ARTIFACTS="${{ARTIFACTS:-$HERE/artifacts}}"
 cd "$HERE\""""
 

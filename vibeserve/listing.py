@@ -18,7 +18,7 @@ from population.index import Index
 from population.replay import State
 from vibeserve import __version__
 from vibeserve.lifecycle import run_state
-from vibeserve.report import summarise, summary_of, to_json
+from vibeserve.summary import summarise, summary_of, to_json
 
 _SUMMARY = "summary"
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from population.replay import State
 from vibeserve.display import Display, FrontRow, Meter, Slot, Snapshot
 from vibeserve.driver import Tick
 from vibeserve.executor import Executor
+from vibeserve.front_rows import front_rows, label_of
+from vibeserve.growth import growth, hypervolume
 from vibeserve.jobs import ChildJob, Job, RemeasureJob
-from vibeserve.progress import eta_s, event_text
-from vibeserve.report import front_rows, hypervolume, label_of, rejections
+from vibeserve.progress import eta_s, event_text, path_text
 from vibeserve.rules import Rules
+from vibeserve.summary import rejections
 
 _REDRAW_S = 0.5
 _KEPT_EVENTS = 3
@@ -26,6 +29,8 @@ class Observer:
         self._events: tuple[str, ...] = ()
         self._front: tuple[FrontRow, ...] = ()
         self._volume: float | None = None
+        self._history: tuple[float, ...] = ()
+        self._rejected: Mapping[str, int] = {}
         self._stale = True
         self._drawn = float("-inf")
 
@@ -44,9 +49,10 @@ class Observer:
         archive = self._state.archive
         if self._stale:
             self._front, self._volume = front_rows(archive, self._state.summaries), hypervolume(archive)
+            self._history, self._rejected = growth(archive), rejections(archive)
             self._stale = False
         meters = self._meters(tick)
-        rejected = sum(rejections(archive).values())
+        rejected = sum(self._rejected.values())
         counts = {"scored": max(0, len(archive.scored) - 1), "rejected": rejected, "machine faults": self._faults}
         stages = self._executor.stages()
         return Snapshot(
@@ -59,6 +65,9 @@ class Observer:
             counts={name: count for name, count in counts.items() if count},
             front=self._front,
             hypervolume=self._volume,
+            history=self._history,
+            rejected=self._rejected,
+            path=path_text(archive, self._front),
             eta_s=eta_s(meters, tick.elapsed_s),
             events=self._events,
             draining=tick.draining,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from population.archive import Archive
 from population.candidate import candidate_id
 from population.errors import VibeServeError
 from population.evaluation import Evaluation, Rejected
@@ -26,9 +28,15 @@ from population.events import (
     encode,
 )
 from population.replay import State
-from vibeserve.display import Meter, Slot, Snapshot
+from vibeserve.display import FrontRow, Meter, Slot, Snapshot
+from vibeserve.front_rows import label_of
+from vibeserve.growth import growth
 from vibeserve.lifecycle import RunState, run_state
-from vibeserve.report import Summary, label_of, read_run, summary_of
+from vibeserve.narrative.lessons import path_to
+from vibeserve.runs import read_run
+from vibeserve.summary import Summary, summary_of
+
+_WALL_TIME = "wall time"
 
 
 def follow(run_dir: Path) -> tuple[Summary, Snapshot]:
@@ -44,7 +52,12 @@ def follow_events(run_dir: Path, events: Sequence[Event], state: State) -> tuple
     since_s = max(0.0, time.time() - events[-1].time_s) if live and events else 0.0
     elapsed_s = state.elapsed_s + since_s
     meters = _meters(run_dir, state, elapsed_s)
-    counts = {"scored": summary.scored, "rejected": sum(summary.rejected.values()), "machine faults": summary.errors}
+    counts = {
+        "scored": summary.scored,
+        "rejected": sum(summary.rejected.values()),
+        "machine faults": summary.errors,
+        "measured on the held-out trace": len(state.finals),
+    }
     return summary, Snapshot(
         run=summary.run,
         elapsed_s=elapsed_s,
@@ -53,15 +66,39 @@ def follow_events(run_dir: Path, events: Sequence[Event], state: State) -> tuple
         counts={name: count for name, count in counts.items() if count},
         front=summary.front,
         hypervolume=summary.hypervolume,
+        history=growth(state.archive),
+        rejected=summary.rejected,
+        path=path_text(state.archive, summary.front),
         eta_s=eta_s(meters, elapsed_s) if live else None,
         events=tuple(text for text in (event_text(event) for event in events[-12:]) if text)[-3:],
     )
 
 
+def aged(snapshot: Snapshot, by_s: float) -> Snapshot:
+    """The same some seconds later, while nothing has happened."""
+    elapsed_s = snapshot.elapsed_s + by_s
+    meters = tuple(replace(m, used=elapsed_s) if m.name == _WALL_TIME else m for m in snapshot.meters)
+    return replace(
+        snapshot,
+        elapsed_s=elapsed_s,
+        slots=tuple(replace(slot, elapsed_s=slot.elapsed_s + by_s) for slot in snapshot.slots),
+        meters=meters,
+        eta_s=None if snapshot.eta_s is None else eta_s(meters, elapsed_s),
+    )
+
+
+def path_text(archive: Archive, front: Sequence[FrontRow]) -> tuple[str, ...]:
+    """What was changed at each step from the seed to the first member of the front."""
+    steps = [archive.candidates[name].proposal for name in path_to(archive, front[0].id)] if front else []
+    return tuple(label_of(proposal) or str(proposal.operator) for proposal in steps)
+
+
 def eta_s(meters: Sequence[Meter], elapsed_s: float) -> float | None:
-    """Seconds until the first budget is used up at the pace so far; None without a limit or any use."""
+    """Seconds until the first budget is used up at the pace so far; None without a limit or any use, or after that."""
     shares = [meter.share for meter in meters if meter.share]
-    return min((elapsed_s * (1 - share) / share for share in shares), default=None)
+    return (
+        min((elapsed_s * (1 - share) / share for share in shares), default=None) if max(shares, default=1) < 1 else None
+    )
 
 
 def _meters(run_dir: Path, state: State, elapsed_s: float) -> tuple[Meter, ...]:
@@ -74,7 +111,7 @@ def _meters(run_dir: Path, state: State, elapsed_s: float) -> tuple[Meter, ...]:
     children = sum(number > 0 for number in state.archive.children)
     return (
         Meter(name="children", used=children, limit=budget.children),
-        Meter(name="wall time", used=elapsed_s, limit=budget.wall_time_s, unit="s"),
+        Meter(name=_WALL_TIME, used=elapsed_s, limit=budget.wall_time_s, unit="s"),
     )
 
 

@@ -6,11 +6,18 @@ import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from population.errors import RunError, UsageError
 
+if TYPE_CHECKING:
+    from population.events import Event
+    from population.replay import State
+
 STOP_MARKER = "stop-requested"
 """File in a run folder that asks a driver on another host to drain; the driver removes it."""
+SWEEP_FILE = "sweep.json"
+"""File of a folder that holds the runs of a sweep (`vibeserve.sweep_folder`)."""
 _CANDIDATE = re.compile(r"(?:c0*)?(\d{1,6})", re.ASCII)
 
 
@@ -36,11 +43,19 @@ def is_run(folder: Path) -> bool:
 
 
 def list_runs(runs_dir: Path | None = None) -> list[Path]:
-    """Every run folder, oldest first: names begin with a timestamp."""
+    """Every run folder, those of sweeps among them, oldest first: names begin with a timestamp."""
     runs_dir = runs_dir or default_runs_dir()
     if not runs_dir.is_dir():
         return []
-    return sorted((f for f in runs_dir.iterdir() if is_run(f)), key=lambda f: f.name)
+    folders = [runs_dir, *list_sweeps(runs_dir)]
+    return sorted((f for folder in folders for f in folder.iterdir() if is_run(f)), key=lambda f: f.name)
+
+
+def list_sweeps(runs_dir: Path) -> list[Path]:
+    """Every folder that a sweep's runs are in, oldest first."""
+    if not runs_dir.is_dir():
+        return []
+    return sorted(f for f in runs_dir.iterdir() if (f / SWEEP_FILE).is_file())
 
 
 def find_run(text: str | None, runs_dir: Path | None = None) -> Path:
@@ -100,6 +115,19 @@ def candidate_name(text: str) -> str:
     if match is None:
         raise UsageError(f"expected a candidate such as c000012, 12 or seed, got '{text}'")
     return f"c{int(match[1]):06d}"
+
+
+def read_run(run_dir: Path) -> tuple[list[Event], State]:
+    """A run's events and what they amount to.
+
+    Raises:
+        LedgerError: the ledger is damaged before its tail.
+    """
+    from population.ledger import read_events
+    from population.replay import State
+
+    events = list(read_events(run_dir / "ledger"))
+    return events, State.replay(events)
 
 
 def candidate_files(run_dir: Path, candidate: str) -> list[Path]:

@@ -224,7 +224,7 @@ def _fingerprint(run_dir: Path, config: Config, target: Target) -> dict[str, str
         **fingerprint(target),
         "skills": digest(run_dir / "skills"),
         "vibeserve": __version__,
-        "seed": str(config.seed),
+        "rng seed": str(config.seed),
         "evaluation.trace_seed": str(config.evaluation.trace_seed),
         "evaluation.repeats": str(config.evaluation.repeats),
     }

@@ -13,14 +13,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from evaluators.evaluator import EvaluationTask, Evaluator, Lease
+from evaluators.evaluator import EvaluationTask, Evaluator
+from evaluators.hardware import hardware
 from population.candidate import Operator, Proposal
 from population.errors import InfrastructureError, VibeServeError
-from population.evaluation import Rejected, Stage
+from population.evaluation import Place, Rejected, Scored, Stage
 from population.repository import Conflict, Repository, TreeRefused
 from vibeserve.executor import ChildTask, Evaluated, Fault, Material, MeasureTask, Mutated
 from vibeserve.lease import lease, visible_gpus
@@ -151,12 +152,13 @@ class Workshop:
             output.mkdir()
             self._repository.export(task.commit, workspace)
             evaluation = self._kit.evaluator.evaluate(self._task(task, workspace, output), granted, progress)
+            if isinstance(evaluation, Scored):
+                evaluation = replace(evaluation, hardware=hardware(len(granted.cpus), granted.gpus))
             files = _texts(output)
         return Evaluated(
             evaluation=evaluation,
             elapsed_s=time.monotonic() - started,
-            node=os.uname().nodename,
-            device=_device(granted),
+            place=Place(node=os.uname().nodename, gpus=granted.gpus, cpus=granted.cpus),
             files=files,
         )
 
@@ -203,11 +205,6 @@ def _boot() -> str:
         return ""
 
 
-def _device(granted: Lease) -> str:
-    gpus, cpus = (" ".join(map(str, numbers)) for numbers in (granted.gpus, granted.cpus))
-    return f"{os.uname().nodename}{f' GPUs {gpus}' if gpus else ''} CPUs {cpus}"
-
-
 def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
     """The executor's boundary: whatever our own code or the machine throws becomes a value, and only here.
 
@@ -224,14 +221,21 @@ def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
 
 
 def _texts(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Every file's text, the tail of each where all together would be too long."""
-    paths = sorted(p for p in folder.iterdir() if p.is_file())
-    share = _FILES_BYTES // max(1, len(paths))
-    return tuple((p.name, _tail(p, share)) for p in paths)
+    """Every file's text; where all would be too long, the tails of the long ones, which share what short ones leave."""
+    paths = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda path: (path.stat().st_size, path.name))
+    texts, left = {}, _FILES_BYTES
+    for place, path in enumerate(paths):
+        data = path.read_bytes()
+        kept = _tail(data, left // (len(paths) - place))
+        left -= len(kept)
+        earlier = f"[{len(data) - len(kept)} earlier bytes not kept]\n" if len(kept) < len(data) else ""
+        texts[path.name] = earlier + kept.decode(errors="replace")
+    return tuple(sorted(texts.items()))
 
 
-def _tail(path: Path, limit: int) -> str:
-    data = path.read_bytes()
+def _tail(data: bytes, limit: int) -> bytes:
+    """From the beginning of a line on, unless that line is longer than all that may be kept."""
     if len(data) <= limit:
-        return data.decode(errors="replace")
-    return f"[{len(data) - limit} earlier bytes not kept]\n" + data[-limit:].decode(errors="replace")
+        return data
+    cut = data[len(data) - limit :]
+    return cut[cut.find(b"\n") + 1 :] or cut

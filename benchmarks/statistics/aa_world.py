@@ -12,7 +12,7 @@ from benchmarks.search.synthetic import RECIPES, genome
 from benchmarks.statistics.noise import Machine
 from population.archive import Archive
 from population.candidate import Candidate, Operator, Proposal
-from population.evaluation import Scored
+from population.evaluation import Place, Scored
 from population.objectives import ObjectiveSet, objective_samples
 from search.evolve import EvolveConfig, EvolvePolicy
 from search.pedigree import Pedigree
@@ -117,7 +117,7 @@ class Shop:
 
     def measure(self, task: MeasureTask, progress: Progress) -> Evaluated:
         evaluation = measured(self.objectives, self.machine, self.gains[str(task.commit)])
-        return Evaluated(evaluation=evaluation, elapsed_s=6.0, node="simulated")
+        return Evaluated(evaluation=evaluation, elapsed_s=6.0, place=Place(node="simulated"))
 
 
 def claim(objectives: ObjectiveSet, machine: Machine, candidate: str, gain: float = 1.0) -> Claim:

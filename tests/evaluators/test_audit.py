@@ -12,7 +12,7 @@ from evaluators.audit import audit, sample_responses
 from evaluators.command import TrustedCommand
 from evaluators.judge import static_check
 from evaluators.load.record import Failure, Response
-from evaluators.profiler import shares
+from evaluators.profiler import MOST_STACK_BYTES, busy, most_frequent, shares
 from evaluators.target_schema import AuditTable
 from population.errors import InfrastructureError
 from population.evaluation import Rejected, Stage
@@ -129,3 +129,27 @@ def test_shares_of_folded_stacks() -> None:
     )
     assert shares(stacks) == {"step (b.py)": 0.75, "send (c.py)": 0.25}
     assert shares("") == {}
+    assert most_frequent("a;c 7\ngarbage\na;b 1\n") == "a;b 1\na;c 7\n"  # a file that is cut loses its beginning
+    long = "".join(f"{'frame;' * 50}{i} {i}\n" for i in range(100))
+    assert len(most_frequent(long)) <= MOST_STACK_BYTES and most_frequent(long).startswith(f"{'frame;' * 50}61 61\n")
+    of_processes = (
+        'process 7:"python server.py --port 9";main (a.py:1) 2\nprocess 8:"python server.py";main (a.py:1) 3\n'
+    )
+    assert most_frequent(of_processes) == "main (a.py:1) 5\n"
+
+
+@pytest.mark.parametrize(
+    ("frame", "waits"),
+    [
+        ("EpollSelector.select (selectors.py:468)", True),
+        ("Condition.wait (threading.py:320)", True),
+        ("wait (/usr/lib/python3.11/threading.py:320)", True),
+        ("socket.accept (socket.py:294)", True),
+        ("await (model.py:3)", False),
+        ("Model.select (model.py:3)", False),
+        ("Thread.run (threading.py:982)", False),
+    ],
+)
+def test_a_thread_that_waits_is_not_busy(frame: str, waits: bool) -> None:
+    stacks = f"main (a.py:1);{frame} 3\n{frame} 2\n"
+    assert busy(stacks) == ("" if waits else stacks)

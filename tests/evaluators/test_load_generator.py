@@ -127,9 +127,11 @@ def test_the_schedule_does_not_drift() -> None:
         result = asyncio.run(run_load(endpoint(server), replace(OPEN, rate_per_s=200.0, output_tokens=(1, 1)), 5, 6))
         again = asyncio.run(run_load(endpoint(server), replace(OPEN, rate_per_s=200.0, output_tokens=(1, 1)), 5, 7))
     assert 158 <= len(result.responses) <= 160  # what is due in the last millisecond may not leave
-    lags = [response.sent_s - response.scheduled_s for response in result.responses]
-    assert sorted(lags)[len(lags) // 2] < 0.02
+    lags = [
+        response.sent_s - response.scheduled_s for response in sorted(result.responses, key=lambda r: r.scheduled_s)
+    ]
     assert min(lags) >= 0
+    assert min(lags[80:]) < 0.05  # a stall delays some; whoever drifts is late for all that follow
 
     def due(r: LoadResult) -> list[float]:
         return sorted(x.scheduled_s for x in r.responses)

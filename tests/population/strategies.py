@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from population import events as ev
 from population.candidate import Operator, Proposal
-from population.evaluation import Rejected, Scored, Stage
+from population.evaluation import Place, Rejected, Scored, Stage
 from population.genome import Component, Genome, Knob
 from population.objectives import Direction, Objective
 
@@ -40,6 +40,7 @@ SCORED = st.builds(
 )
 REJECTED = st.builds(Rejected, stage=st.sampled_from(Stage), reason=TEXT, evidence=TEXT)
 EVALUATION = SCORED | REJECTED
+PLACE = st.none() | st.builds(Place, node=TEXT, gpus=st.lists(TEXT, max_size=2).map(tuple), cpus=st.just((0, 3)))
 KNOB = st.builds(Knob, value=KNOB_VALUE, type=st.sampled_from(["int", "float", "choice"]), low=st.none() | SECONDS)
 GENOME = st.builds(
     Genome, texts(st.builds(Component, name=TEXT, interface=COUNT, implementation=TEXT, knobs=texts(KNOB)))
@@ -58,10 +59,10 @@ EVENT = st.one_of(
     st.builds(ev.EpochStarted, epoch=COUNT, host=TEXT, pid=COUNT),
     st.builds(ev.Proposed, proposal=PROPOSAL),
     st.builds(ev.MutationDone, number=COUNT, commit=TEXT, tree=TEXT, genome=GENOME, summary=TEXT, elapsed_s=SECONDS),
-    st.builds(ev.Ended, number=COUNT, evaluation=EVALUATION, elapsed_s=SECONDS),
+    st.builds(ev.Ended, number=COUNT, evaluation=EVALUATION, elapsed_s=SECONDS, place=PLACE),
     st.builds(ev.RemeasureStarted, index=COUNT, candidate=TEXT),
     st.builds(ev.Remeasured, index=COUNT, candidate=TEXT, evaluation=st.none() | EVALUATION, elapsed_s=SECONDS),
-    st.builds(ev.FinalMeasured, subject=TEXT, evaluation=EVALUATION, round=COUNT),
+    st.builds(ev.FinalMeasured, subject=TEXT, evaluation=EVALUATION, round=COUNT, place=PLACE),
     st.builds(ev.Faulted, key=TEXT, reason=TEXT, attempt=COUNT),
     st.builds(ev.Stopped, reason=TEXT, elapsed_s=SECONDS, disclosed=texts(TEXT)),
 )

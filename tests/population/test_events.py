@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from population.candidate import Operator, Proposal
-from population.evaluation import Rejected, Scored, Stage
+from population.evaluation import Place, Rejected, Scored, Stage
 from population.events import Ended, Event, Proposed, Stopped, decode, encode
 from tests.population.strategies import EVENT
 
@@ -70,6 +70,24 @@ def test_a_hostile_candidates_text_cannot_break_the_record() -> None:
 def test_anything_else_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode(line)
+
+
+def test_a_record_older_than_the_place_still_loads() -> None:
+    event = decode(b'{"kind":"ended","number":1,"evaluation":{"kind":"scored","samples":{}},"elapsed_s":2.5}')
+    assert isinstance(event, Ended) and event.place is None
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (Place(node="n", gpus=("0",), cpus=(0, 1, 2, 3)), "n GPU 0 CPUs 0–3"),
+        (Place(node="n", gpus=("1", "GPU-5f"), cpus=(7,)), "n GPUs 1 GPU-5f CPU 7"),
+        (Place(node="n", cpus=(0, 2, 3)), "n CPUs 0 2–3"),
+        (Place(node="n"), "n"),
+    ],
+)
+def test_a_place_is_said_in_few_words(place: Place, words: str) -> None:
+    assert str(place) == words
 
 
 def test_importing_the_events_does_not_import_pydantic() -> None:

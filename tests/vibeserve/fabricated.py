@@ -61,14 +61,23 @@ class FabricatedRun:
     commits: dict[str, str]
 
     @classmethod
-    def create(cls, runs_dir: Path, name: str, config: str = "") -> FabricatedRun:
+    def create(
+        cls,
+        runs_dir: Path,
+        name: str,
+        config: str = "",
+        *,
+        seed: int = 7,
+        fingerprint: Mapping[str, str] | None = None,
+        objectives: tuple[Objective, ...] = OBJECTIVES,
+    ) -> FabricatedRun:
         folder = runs_dir / name
         folder.mkdir(parents=True)
         (folder / "run.toml").write_text(config or "seed = 7\n[budget]\nchildren = 25\nwall_time_s = 300\n")
         run = cls(
             folder, Ledger.open(folder / "ledger"), Repository.create(folder / "population.git", durable=False), {}
         )
-        run.append(RunStarted(run=name, seed=7, objectives=OBJECTIVES))
+        run.append(RunStarted(run=name, seed=seed, objectives=objectives, fingerprint=fingerprint or {}))
         return run
 
     def append(self, event: Event) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from population.evaluation import Scored
+from population.evaluation import Place, Scored
 from population.objectives import Direction, Objective, ObjectiveSet
 from vibeserve.claims import Claim, Subject, Verdict, claim_json, measure_claim
 from vibeserve.executor import ChildTask, Evaluated, MeasureTask, Mutated
@@ -24,10 +24,10 @@ SIDES = (Subject(name="c000001", commit="ours", bundle=b""), Subject(name="seed"
 
 @dataclass
 class Shop:
-    """Measures `ours` as `gain` times the seed with 2 % noise, on the device that `device` names."""
+    """Measures `ours` as `gain` times the seed with 2 % noise, on the device that `place` names."""
 
     gain: float
-    device: Callable[[int], str] = lambda count: "node CPUs 0 1"
+    place: Callable[[int], Place] = lambda count: Place(node="node", cpus=(0, 1))
     ttft: Callable[[int], float] = lambda count: 10.0
     tasks: list[MeasureTask] = field(default_factory=list)
 
@@ -40,7 +40,7 @@ class Shop:
         noise = np.exp(0.02 * np.random.default_rng(count).standard_normal(2)).tolist()
         gain = self.gain if task.commit == "ours" else 1.0
         samples = {"tok": (100.0 * gain * noise[0],), "ttft": (self.ttft(count) * noise[1],)}
-        return Evaluated(evaluation=Scored(samples=samples), elapsed_s=1.0, node="node", device=self.device(count))
+        return Evaluated(evaluation=Scored(samples=samples), elapsed_s=1.0, place=self.place(count))
 
 
 def claimed(shop: Shop, pairs: int = 10) -> Claim:
@@ -88,8 +88,8 @@ def test_fewer_than_ten_pairs_are_not_a_claim_however_clear(pairs: int) -> None:
 
 
 def test_two_devices_are_not_a_claim() -> None:
-    claim = claimed(Shop(1.5, device=lambda count: f"node GPUs {int(count == 7)} CPUs 0 1"))
-    assert claim.devices == ("node GPUs 0 CPUs 0 1", "node GPUs 1 CPUs 0 1")
+    claim = claimed(Shop(1.5, place=lambda count: Place(node="node", gpus=(str(int(count == 7)),), cpus=(0, 1))))
+    assert claim.devices == ("node GPU 0 CPUs 0–1", "node GPU 1 CPUs 0–1")
     assert claim.verdict("tok") is Verdict.NONE
     assert "several devices" in claim.shortfalls[0]
 

@@ -29,7 +29,8 @@ from vibeserve.tiers import look
 TEMPLATE = CHECKOUT / "vibeserve" / "templates" / "target"
 COMMANDS = [
     "run", "resume", "stop", "ls", "status", "watch", "index", "front", "show", "diff", "log", "export", "verify",
-    "bench", "judge", "validate", "init", "doctor",
+    "bench", "judge", "validate", "init", "doctor", "pick", "report", "deploy",
+    "compare", "sweep",
 ]  # fmt: skip
 DEADLINE_S = 20.0
 
@@ -167,7 +168,7 @@ def test_front_prints_the_same_object_as_run(tmp_path: Path) -> None:
     assert value["seed"]["output_throughput"]["direction"] == "max"
     assert value["baselines"].keys() == {"kv"}
     text = invoke("front").stdout
-    for part in ("measured", "the seed", "23.0×", "baseline kv", "refs/candidates/c000001", "vibeserve export c000001"):
+    for part in ("measured", "the seed", "23.0×", "baseline kv", "refs/candidates/c000001", "vibeserve deploy c000001"):
         assert part in text
 
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from population.candidate import Operator
+from population.events import EpochStarted
+from tests.vibeserve.fabricated import FabricatedRun, scored
 from vibeserve.display import (
     Display,
     FrontRow,
@@ -20,7 +33,9 @@ from vibeserve.display import (
     open_display,
     progress_line,
 )
-from vibeserve.tables import bar, clean, duration, front_table, gain, live_view, meter_text, number
+from vibeserve.progress import aged, eta_s
+from vibeserve.tables import bar, fitting_view, front_table, live_view, meter_text, sparkline
+from vibeserve.wording import clean, duration, gain, number
 
 
 class Terminal(io.StringIO):
@@ -101,10 +116,11 @@ def test_a_terminal_gets_the_live_table_and_events_above_it() -> None:
     display = open_display(stream)
     assert isinstance(display, LiveDisplay)
     display.update(SNAPSHOT)
-    display.event("c000001 [bold]scored[/bold]")
+    display.event("c000001 [bold]scored[/bold] \x1b[31m" + "long " * 40)
     display.close()
     display.close()
-    assert "[bold]scored[/bold]" in stream.getvalue(), "a candidate's text is no markup"
+    assert "[bold]scored[/bold] �[31mlong" in stream.getvalue(), "a candidate's text is no markup and steers nothing"
+    assert stream.getvalue().count("long ") < 30, "one event, one line"
 
 
 @pytest.mark.parametrize("display", [PlainDisplay(ClosedPipe(), progress_s=0.0), SilentDisplay()])
@@ -144,3 +160,73 @@ def test_shares_are_bounded() -> None:
     assert Meter(name="x", used=30, limit=25).share == 1.0
     assert Meter(name="x", used=None, limit=25).share is None
     assert Meter(name="x", used=3, limit=None).share is None
+
+
+def test_a_live_view_shows_growth_rejections_and_the_making_of_the_best() -> None:
+    shown = replace(SNAPSHOT, history=(0.0, 2.0, 4.0), rejected={"boot": 1, "audit": 2}, path=("seed", "kv-cache"))
+    console = Console(file=io.StringIO(), width=100)
+    console.print(live_view(shown))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in ("hypervolume by child ▁▄█", "rejected at audit 2, boot 1", "c000003 is seed → kv-cache"):
+        assert part in text
+    assert "rejected at audit 2, boot 1" in progress_line(shown)
+
+
+def test_a_sparkline_keeps_the_last_value_and_its_width() -> None:
+    assert sparkline([float(i) for i in range(1, 1001)], width=10)[-1] == "█"
+    assert len(sparkline([1.0] * 1000, width=10)) == 10
+    assert (sparkline([]), sparkline([0.0, 0.0]), sparkline([1.0])) == ("", "", "█")
+
+
+def test_a_small_terminal_shows_the_best_members_and_says_how_many_there_are_more() -> None:
+    front = tuple(replace(SNAPSHOT.front[0], id=f"c{i:06d}", label="a-long-name " * (i % 3)) for i in range(40))
+    console = Console(file=io.StringIO(), width=80, height=24)
+    console.print(fitting_view(replace(SNAPSHOT, front=front, events=()), console))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = sum(f"c{i:06d} " in text for i in range(40) if i != 12)
+    assert 3 <= shown < 40 and len(text.splitlines()) <= 24
+    assert f"… and {40 - shown} more: vibeserve front" in text and "c000039" not in text
+
+
+def test_while_nothing_happens_only_times_change() -> None:
+    later = aged(SNAPSHOT, 10.0)
+    assert (later.elapsed_s, later.slots[0].elapsed_s, later.meters[1].used) == (133.0, 17.3, 133.0)
+    assert later.eta_s == pytest.approx(133 * (1 - 12 / 25) / (12 / 25))
+    assert replace(later, elapsed_s=0, slots=(), meters=(), eta_s=0) == replace(
+        SNAPSHOT, elapsed_s=0, slots=(), meters=(), eta_s=0
+    )
+    spent = (Meter(name="children", used=25, limit=25), Meter(name="wall time", used=9.0, limit=300.0, unit="s"))
+    assert eta_s(spent, 9.0) is None, "nothing is left of it, so there is nothing to wait for"
+
+
+def test_watching_in_a_terminal_ends_with_ctrl_c_and_leaves_the_run_alone(tmp_path: Path) -> None:
+    run = FabricatedRun.create(tmp_path, "going")
+    run.append(EpochStarted(epoch=1, host=socket.gethostname(), pid=os.getpid()))
+    run.child(0, scored(100, 50), Operator.SEED)
+    for i in range(1, 15):
+        run.child(i, scored(100 + i, 50 - i), parents=("c000000",), recipe="kv-cache")
+    run.child(15, None, parents=("c000001",), recipe="flush")
+    terminal, screen = os.openpty()
+    termios.tcsetwinsize(screen, (24, 80))
+    command = [sys.executable, "-m", "vibeserve", "watch", str(run.folder)]
+    with subprocess.Popen(command, stdin=screen, stdout=screen, stderr=screen, start_new_session=True) as child:
+        os.close(screen)
+        seen = _until(terminal, "c000014  recipe: kv-cache")
+        child.send_signal(signal.SIGINT)
+        seen += _until(terminal, "the run goes on")
+        assert child.wait(30) == 130
+    os.close(terminal)
+    run.close()
+    assert "earlier events" in seen and "c000001 scored" not in seen, "a long past is not scrolled through"
+    assert "c000015" in seen and "Traceback" not in seen
+    assert seen.rfind("\x1b[?25h") > seen.rfind("\x1b[?25l"), "the cursor is shown again"
+
+
+def _until(terminal: int, text: str) -> str:
+    """What a terminal shows until it shows this."""
+    seen, deadline = b"", time.monotonic() + 60
+    while text not in seen.decode(errors="replace"):
+        assert time.monotonic() < deadline, seen.decode(errors="replace")
+        if select.select([terminal], [], [], 1)[0]:
+            seen += os.read(terminal, 65536)
+    return seen.decode(errors="replace")

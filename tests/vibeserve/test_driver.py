@@ -30,7 +30,7 @@ from population.replay import State
 from population.repository import Repository
 from tests.vibeserve.recorded import RecordedEvaluator, toy_config
 from vibeserve.display import SilentDisplay
-from vibeserve.report import generations
+from vibeserve.growth import generations
 from vibeserve.wiring import Parts, resume, run
 
 CHILDREN = 12
@@ -107,6 +107,16 @@ def test_each_proposal_ends_exactly_once(undisturbed: Path) -> None:  # I1
     ended = Counter(e.number for e in events if isinstance(e, Ended))
     assert proposed == list(range(CHILDREN + 1))
     assert ended == Counter(proposed)
+
+
+def test_every_evaluation_is_recorded_with_its_place(undisturbed: Path) -> None:
+    """And what was never evaluated has none."""
+    events = events_of(undisturbed)
+    made = {event.number for event in events if isinstance(event, MutationDone)}
+    for event in (event for event in events if isinstance(event, Ended)):
+        assert (event.place is not None) == (event.number in made)
+        if event.place is not None:
+            assert event.place.node and len(event.place.cpus) == 1 and event.place.gpus == ()
 
 
 def test_commits_are_stored_under_their_refs(undisturbed: Path) -> None:  # I2

@@ -20,7 +20,7 @@ from vibeserve.executor import Evaluated, Fault, Mutated
 from vibeserve.inline import InlineExecutor
 from vibeserve.machine import node_reports
 from vibeserve.wiring import Parts, run
-from vibeserve.workshop import Workshop
+from vibeserve.workshop import _FILES_BYTES, Workshop, _texts
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,3 +106,17 @@ class TestRay(ExecutorContract):
         assert faulted
         for key in faulted & set(state.archive.candidates):
             assert isinstance(state.archive.candidates[key].evaluation, Scored)
+
+
+def test_of_what_is_kept_the_short_files_are_whole_and_the_long_ones_share_the_rest(tmp_path: Path) -> None:
+    lines = "".join(f"line {i}\n" for i in range(20_000))
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(lines)
+    (tmp_path / "stacks.txt").write_text("frame 1\n" * 1400)
+    kept = dict(_texts(tmp_path))
+    assert kept["stacks.txt"] == "frame 1\n" * 1400
+    assert sum(map(len, kept.values())) <= _FILES_BYTES + 200
+    for name in ("a.jsonl", "b.jsonl"):
+        head, first, *_ = kept[name].splitlines()
+        assert head.endswith("earlier bytes not kept]") and first.startswith("line ")
+        assert kept[name].endswith("line 19999\n") and len(kept[name]) > 20_000

@@ -8,7 +8,7 @@ import pytest
 
 from tests.vibeserve.fabricated import small_run
 from vibeserve.listing import brief, index_cache, open_index
-from vibeserve.report import summarise, to_json
+from vibeserve.summary import summarise, to_json
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from population.ledger import read_events
 from population.objectives import Direction, Objective
 from tests.vibeserve.recorded import TOY, RecordedEvaluator, toy_config
 from vibeserve.display import SilentDisplay
+from vibeserve.front_rows import gaps_of, weakest_tier
 from vibeserve.layers import CHECKOUT
-from vibeserve.report import gaps_of, weakest_tier
 from vibeserve.tiers import Isolation, announcement, is_mechanical, is_own, is_own_seed, look, require
 from vibeserve.wiring import Parts, run
 

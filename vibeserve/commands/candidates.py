@@ -24,7 +24,7 @@ def show(
     from vibeserve.commands.output import console, print_json
     from vibeserve.dossier import dossier, dossier_json
     from vibeserve.runs import find_candidate
-    from vibeserve.tables import clean
+    from vibeserve.wording import clean
 
     found = dossier(find_candidate(candidate, run, runs_dir))
     if json:
@@ -47,7 +47,7 @@ def diff(
     from vibeserve.commands.output import console, print_json
     from vibeserve.dossier import dossier
     from vibeserve.runs import Reference, candidate_name, find_candidate
-    from vibeserve.tables import clean
+    from vibeserve.wording import clean
 
     reference = find_candidate(candidate, run, runs_dir)
     found = dossier(reference)
@@ -79,7 +79,7 @@ def log(
     from population.errors import UsageError
     from vibeserve.commands.output import console, print_json
     from vibeserve.runs import candidate_files, find_candidate
-    from vibeserve.tables import clean
+    from vibeserve.wording import clean
 
     reference = find_candidate(candidate, run, runs_dir)
     files = candidate_files(reference.run_dir, reference.candidate)
@@ -109,8 +109,8 @@ def _tail(path: Path, lines: int) -> str:
 
 
 def _lines(found: Dossier) -> list[str]:
-    from vibeserve.report import label_of
-    from vibeserve.tables import isolation_text
+    from vibeserve.front_rows import label_of
+    from vibeserve.wording import isolation_text
 
     proposal = found.proposal
     lineage = " ← ".join(found.lineage)
@@ -144,7 +144,7 @@ def _metrics(found: Dossier, every: bool) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from vibeserve.tables import gain, number
+    from vibeserve.wording import gain, number
 
     if not found.metrics:
         return ""

@@ -117,8 +117,8 @@ def _finish(run_dir: Path, reason: str, as_json: bool) -> None:
     """The front as a table and, last on stdout, as one object; the exit code says whether there is one."""
     from population.errors import BudgetError
     from vibeserve.commands.output import INTERRUPTED, console, print_json
-    from vibeserve.report import summarise, to_json
-    from vibeserve.tables import print_summary
+    from vibeserve.summary import summarise, to_json
+    from vibeserve.summary_view import print_summary
 
     summary = summarise(run_dir)
     screen = console(as_json)

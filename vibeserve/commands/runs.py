@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vibeserve.commands.options import JsonOption, RunArgument, RunsDirOption
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from population.events import Event
+    from vibeserve.display import Display
+    from vibeserve.follower import Followed
+    from vibeserve.summary import Summary
+
 _POLL_S = 0.5
+_BACKLOG = 20
 
 
 def ls(runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
@@ -21,7 +30,7 @@ def ls(runs_dir: RunsDirOption = None, json: JsonOption = False) -> None:
     from vibeserve.commands.output import console, print_json
     from vibeserve.listing import brief
     from vibeserve.runs import list_runs
-    from vibeserve.tables import duration
+    from vibeserve.wording import duration
 
     found: list[tuple[Path, dict[str, Any] | VibeServeError]] = []
     for run_dir in list_runs(runs_dir):
@@ -67,10 +76,11 @@ def status(run: RunArgument = None, runs_dir: RunsDirOption = None, json: JsonOp
     from dataclasses import asdict
 
     from vibeserve.commands.output import console, print_json
+    from vibeserve.growth import generations
     from vibeserve.layers import load_run_config
     from vibeserve.progress import follow_events
-    from vibeserve.report import generations, read_run, to_json
-    from vibeserve.runs import find_run
+    from vibeserve.runs import find_run, read_run
+    from vibeserve.summary import to_json
     from vibeserve.tables import generations_line, live_view
 
     run_dir = find_run(run, runs_dir)
@@ -100,31 +110,64 @@ def watch(
     """
     import sys
 
-    from vibeserve.commands.output import console, print_json
+    from vibeserve.commands.output import INTERRUPTED, console
     from vibeserve.display import SilentDisplay, open_display
-    from vibeserve.lifecycle import RunState, run_state
-    from vibeserve.progress import event_json, event_text, follow_events
-    from vibeserve.report import read_run
+    from vibeserve.follower import Followed
     from vibeserve.runs import find_run
-    from vibeserve.tables import print_summary
+    from vibeserve.summary_view import print_summary
 
-    run_dir, seen = find_run(run, runs_dir), 0
+    followed = Followed(find_run(run, runs_dir))
     display = SilentDisplay() if json else open_display(sys.stdout)
     try:
-        while True:
-            events, state = read_run(run_dir)
-            for event in events[seen:]:
-                if json:
-                    print_json(event_json(event))
-                elif text := event_text(event):
-                    display.event(text)
-            seen = len(events)
-            life = run_state(events)
-            summary, snapshot = follow_events(run_dir, events, state)
-            display.update(snapshot)
-            if once or life not in (RunState.RUNNING, RunState.REMOTE):
-                break
-            time.sleep(_POLL_S)
+        summary = _follow(followed, display, once, json)
+    except KeyboardInterrupt:
+        display.close()
+        console(json).print("no longer watched; the run goes on", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         display.close()
     print_summary(console(json), summary)
+
+
+def _follow(followed: Followed, display: Display, once: bool, json: bool) -> Summary:
+    """Show what happens until the run has ended; what it amounts to then."""
+    from population.errors import LedgerError
+    from vibeserve.lifecycle import RunState
+    from vibeserve.progress import aged, follow_events
+
+    told, revision, looked = 0, -1, 0.0
+    while True:
+        now = followed.refresh()
+        if followed.problem is not None:
+            raise LedgerError(followed.problem)
+        _tell(followed.events[told:], display, json, first=told == 0)
+        told = len(followed.events)
+        if now != revision:  # a front of thousands is not computed again for nothing
+            revision = now
+            summary, snapshot = follow_events(followed.run_dir, followed.events, followed.state)
+        else:
+            snapshot = aged(snapshot, time.monotonic() - looked)
+        looked = time.monotonic()
+        display.update(snapshot)
+        if once or summary.state not in (RunState.RUNNING, RunState.REMOTE):
+            return summary
+        time.sleep(_POLL_S)
+
+
+def _tell(events: Sequence[Event], display: Display, json: bool, first: bool) -> None:
+    """One line per event; of what happened before the watching a terminal gets the last few."""
+    import sys
+
+    from vibeserve.commands.output import print_json
+    from vibeserve.progress import event_json, event_text
+
+    if json:
+        for event in events:
+            print_json(event_json(event))
+        return
+    lines = [text for text in map(event_text, events) if text]
+    if first and sys.stdout.isatty() and len(lines) > _BACKLOG:
+        display.event(f"… {len(lines) - _BACKLOG} earlier events: vibeserve watch | less")
+        lines = lines[-_BACKLOG:]
+    for line in lines:
+        display.event(line)

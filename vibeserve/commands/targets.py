@@ -78,7 +78,7 @@ def judge(
     from population.evaluation import Rejected
     from vibeserve.commands.output import console, print_json
     from vibeserve.judging import evaluation_json, judge_folder
-    from vibeserve.tables import clean, isolation_text, number
+    from vibeserve.wording import clean, isolation_text, number
 
     found = load_target(target)
     if not folder.is_dir():

@@ -43,8 +43,8 @@ def verify(
     from vibeserve.claims import claim_json
     from vibeserve.commands.output import console, print_json
     from vibeserve.runs import candidate_name, find_candidate
-    from vibeserve.tables import gain, number
     from vibeserve.wiring import verify as measure
+    from vibeserve.wording import gain, number
 
     reference = find_candidate(candidate, run, runs_dir)
     try:
@@ -74,7 +74,7 @@ def verify(
 def _claimed(claim: Claim, objective: str) -> str:
     """`better, at least 2.95×`, `worse, at most 0.93×`, `no difference shown` or `not a claim`."""
     from vibeserve.claims import Verdict
-    from vibeserve.tables import gain
+    from vibeserve.wording import gain
 
     verdict, bound = claim.verdict(objective), claim.claimed(objective)
     if bound is None:

@@ -19,8 +19,8 @@ from vibeserve.commands.output import print_json
 from vibeserve.dossier import dossier
 from vibeserve.lifecycle import RunState, run_state
 from vibeserve.progress import event_text, follow
-from vibeserve.report import read_run, summarise, to_json
-from vibeserve.runs import Reference, candidate_name, find_candidate, find_run, list_runs
+from vibeserve.runs import Reference, candidate_name, find_candidate, find_run, list_runs, read_run
+from vibeserve.summary import summarise, to_json
 
 
 def test_a_summary_counts_every_child_once(tmp_path: Path) -> None:

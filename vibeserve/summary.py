@@ -1,4 +1,4 @@
-"""Decides what is said about a run: everything shown is computed from its ledger, and from nothing else."""
+"""Decides what a run amounts to: everything shown is computed from its ledger, and from nothing else."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from population.archive import Archive, noise_factor
-from population.candidate import Proposal, candidate_id
-from population.evaluation import Evaluation, Rejected, Scored
-from population.events import Event
+from population.candidate import candidate_id
+from population.evaluation import Rejected, Scored
 from population.ledger import read_events
 from population.objectives import Objective, objective_samples
 from population.replay import State
 from population.statistics import Estimate, estimate
 from vibeserve.display import FrontRow, MetricView
+from vibeserve.front_rows import SEED, front_rows, gaps_of, metric_views, seed_row, weakest_tier
+from vibeserve.growth import hypervolume
 from vibeserve.lifecycle import RunState, run_state
-
-SEED = candidate_id(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,91 +95,6 @@ def summary_of(run_dir: Path, state: State, life: RunState) -> Summary:
     )
 
 
-def front_rows(archive: Archive, summaries: Mapping[int, str] | None = None) -> tuple[FrontRow, ...]:
-    """The front, best in the first objective first, with gains over the seed."""
-    rows = [candidate_row(archive, member, summaries) for member in archive.front]
-    first = next(iter(archive.objectives), None)
-    return tuple(sorted(rows, key=lambda row: first.cost(row.metrics[0].value))) if first else ()
-
-
-def candidate_row(archive: Archive, member: str, summaries: Mapping[int, str] | None = None) -> FrontRow:
-    """One scored candidate."""
-    proposal = archive.candidates[member].proposal
-    seed = archive.estimates(SEED) if SEED in archive.scored else None
-    return FrontRow(
-        id=member,
-        operator=str(proposal.operator),
-        parents=proposal.parents,
-        label=label_of(proposal) or (summaries or {}).get(proposal.number, ""),
-        metrics=_views(tuple(archive.objectives), archive.estimates(member), seed),
-        tier=weakest_tier(archive.evaluations(member)),
-        gaps=gaps_of(archive.evaluations(member)),
-    )
-
-
-def weakest_tier(evaluations: Sequence[Evaluation]) -> str:
-    """The tier that all of these measurements can claim."""
-    return max((evaluation.tier for evaluation in evaluations), default="C")
-
-
-def gaps_of(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
-    """What was left open in any of these measurements."""
-    return tuple(dict.fromkeys(gap for evaluation in evaluations for gap in evaluation.gaps))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """A reporting unit: so many children in order of their number, whether or not the search waits for them."""
-
-    number: int
-    children: int
-    scored: int
-    hypervolume: float
-    """At its end, in log space with the reference point at the seed."""
-
-
-def generations(archive: Archive, size: int) -> tuple[Generation, ...]:
-    """Progress of a run by generations of `size` children; empty without a scored seed."""
-    from search.indicators import generation, hypervolume_history
-
-    if SEED not in archive.scored:
-        return ()
-    volumes = dict(hypervolume_history(archive, archive.costs(SEED)))
-    members: dict[int, list[int]] = {}
-    for number in sorted(n for n in volumes if n > 0):
-        members.setdefault(generation(number, size), []).append(number)
-    scored = frozenset(archive.scored)
-    return tuple(
-        Generation(
-            number=index,
-            children=len(numbers),
-            scored=sum(candidate_id(n) in scored for n in numbers),
-            hypervolume=volumes[numbers[-1]],
-        )
-        for index, numbers in sorted(members.items())
-    )
-
-
-def seed_row(archive: Archive) -> FrontRow | None:
-    """The seed's row; None until it is scored."""
-    return candidate_row(archive, SEED) if SEED in archive.scored else None
-
-
-def label_of(proposal: Proposal) -> str:
-    """What a proposal changes: the recipe's name, or the knobs."""
-    knobs = ", ".join(f"{name}={value}" for name, value in proposal.knobs.items())
-    return " ".join(part for part in (proposal.recipe, knobs) if part)
-
-
-def hypervolume(archive: Archive) -> float | None:
-    """Hypervolume of the front in log space with the reference point at the seed; None without a scored seed."""
-    from search.indicators import hypervolume as volume
-
-    if SEED not in archive.scored:
-        return None
-    return volume(archive.costs_of(archive.front), archive.costs(SEED))
-
-
 def rejections(archive: Archive) -> dict[str, int]:
     """Stage → children, the seed not counted; a candidate that failed a re-measurement counts there."""
     scored, stages = frozenset(archive.scored), Counter[str]()
@@ -206,7 +120,7 @@ def _finals(state: State) -> dict[str, FrontRow]:
         subject: FrontRow(
             id=subject,
             operator="final",
-            metrics=_views(objectives, estimates, seed),
+            metrics=metric_views(objectives, estimates, seed),
             tier=weakest_tier(pooled[subject]),
             gaps=gaps_of(pooled[subject]),
         )
@@ -218,24 +132,6 @@ def _pool(objectives: Sequence[Objective], scored: Sequence[Scored]) -> dict[str
     samples = {o.name: [v for s in scored for v in objective_samples(o, s.samples)] for o in objectives}
     wider = noise_factor(scored)
     return {o.name: estimate(samples[o.name], o.relative_noise, wider) for o in objectives}
-
-
-def _views(
-    objectives: Sequence[Objective], estimates: Mapping[str, Estimate], seed: Mapping[str, Estimate] | None
-) -> tuple[MetricView, ...]:
-    return tuple(
-        MetricView(
-            name=o.name,
-            value=estimates[o.name].value,
-            low=estimates[o.name].low,
-            high=estimates[o.name].high,
-            n=estimates[o.name].n,
-            unit=o.unit,
-            direction=str(o.direction),
-            gain=o.gain(estimates[o.name].value, seed[o.name].value) if seed else None,
-        )
-        for o in objectives
-    )
 
 
 def to_json(summary: Summary) -> dict[str, Any]:
@@ -277,9 +173,3 @@ def metrics_json(metrics: Sequence[MetricView]) -> dict[str, dict[str, Any]]:
     """Name → value, low, high, n, unit, direction."""
     names = ("value", "low", "high", "n", "unit", "direction")
     return {metric.name: {name: getattr(metric, name) for name in names} for metric in metrics}
-
-
-def read_run(run_dir: Path) -> tuple[list[Event], State]:
-    """A run's events and what they amount to."""
-    events = list(read_events(run_dir / "ledger"))
-    return events, State.replay(events)

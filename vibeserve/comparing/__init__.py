@@ -1,0 +1,1 @@
+"""Fronts side by side: what may be compared, what the figures say, and how it is shown."""

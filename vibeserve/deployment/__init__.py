@@ -1,0 +1,1 @@
+"""A candidate as a folder that runs without VibeServe: tree, pinned environment, manifests, evidence."""
