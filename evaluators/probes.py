@@ -28,7 +28,9 @@ IN_CROWD = 2
 ENOUGH_TOKENS = 4
 """Then the client hangs up: the requests have the shape of timed ones, and cost little."""
 WINDOW_SHARE, WINDOW_S = 0.08, (0.5, 5.0)
-"""Of the loads' time, for the crowd; half of it for a known prompt and a fresh one, asked alone."""
+"""Of the loads' time, for the crowd; half of it for each of a pair, a known prompt and a fresh one, asked alone."""
+PATIENCE = 4
+"""Each of a pair may take so many times what the known prompt's answer took under load, up to the longest window."""
 LEAD, MOST_PAIRS = 3, 12
 """Pairs are asked until so many more show memory than computing, or the other way round, and no more than `MOST_PAIRS`:
 on a busy machine one pair in ten misleads, for a stalled server looks slow, and a stalled client makes it look fast."""
@@ -88,10 +90,19 @@ class Probing:
         lead, said = 0, ""
         for number in range(MOST_PAIRS):
             rng = random.Random(f"alone/{self.seed}/{number}")
-            pair = self.session.ask(self._alone(rng.choice(known), number, rng), window_s / 2, in_turn=True)
+            probe = rng.choice(known)
+            took_s = (probe.last_s or probe.sent_s) - probe.sent_s
+            patience_s = max(window_s / 2, min(PATIENCE * took_s, WINDOW_S[1]))
+            pair = [
+                answer  # each on a connection of its own: on a used one, small writes may wait for acknowledgements
+                for request in self._alone(probe, number, rng)
+                for answer in self.session.ask([request], patience_s, in_turn=True)
+            ]
             if (fault := _fault(pair)) is not None:
                 return fault
             echoes += [r for r in pair if r.purpose == ECHO]
+            if _compared(pair) is None:
+                continue  # cut off too early to show anything
             suspicion = remembered(pair, self.session.endpoint.max_tokens_per_chunk)
             lead, said = lead + (1 if suspicion else -1), suspicion or said
             if lead == LEAD:
@@ -148,10 +159,10 @@ def remembered(alone: Sequence[Response], per_step: int | None = None) -> str | 
 
     `per_step`: how many tokens a step may bring; None: any number.
     """
-    echo = next((r for r in alone if r.purpose == ECHO and r.tokens and r.first_s is not None), None)
-    fresh = next((r for r in alone if r.purpose == "fresh" and r.tokens and r.first_s is not None), None)
-    if echo is None or fresh is None or (pace_s := _pace_s(fresh)) is None:
+    compared = _compared(alone)
+    if compared is None:
         return None
+    echo, fresh, pace_s = compared
     first_s, fresh_first_s = ((r.first_s or 0.0) - r.sent_s for r in (echo, fresh))
     said = "a prompt that was sent before is answered from memory: "
     told = (
@@ -206,6 +217,14 @@ def _stop_word(probe: Response) -> str | None:
     at = 3 * len(probe.text) // max(probe.tokens, 4)
     word = probe.text[at : at + 4]
     return word if len(word.strip()) >= 2 else None
+
+
+def _compared(alone: Sequence[Response]) -> tuple[Response, Response, float] | None:
+    """The known prompt's answer, the fresh one's, and the fresh one's seconds per token; None if one is missing."""
+    answered = {r.purpose: r for r in alone if r.tokens and r.first_s is not None}
+    echo, fresh = answered.get(ECHO), answered.get("fresh")
+    pace_s = _pace_s(fresh) if fresh else None
+    return (echo, fresh, pace_s) if echo and fresh and pace_s is not None else None
 
 
 def _pace_s(response: Response) -> float | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 
 import pytest
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_DEDUP_LOGS"] = "0"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background of a shell, as some CI runners do
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or no Ctrl-C would reach what the tests start
 
 
 def pytest_report_header() -> list[str]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from population.disk import Disk
 from population.errors import VibeServeError
@@ -70,14 +70,14 @@ class Followed:
                     self._kept.clear()
                 found = (self.revision, compute())
                 self._kept[key] = found
-            return found[1]  # type: ignore[return-value]  # by key, each of one type
+            return cast(T, found[1])  # by key, each of one type
 
     def facts(self, key: object, compute: Callable[[], T]) -> T:
         """What `compute` gives for this run whatever its ledger says (its target and config never change)."""
         with self.lock:
             if key not in self._facts:
                 self._facts[key] = compute()
-            return self._facts[key]  # type: ignore[return-value]  # by key, each of one type
+            return cast(T, self._facts[key])
 
     def _read(self, signature: Sequence[tuple[str, int, int]]) -> None:
         try:

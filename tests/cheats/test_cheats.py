@@ -26,7 +26,7 @@ def test_inspection_sees_the_cheat(cheat: Cheat, ground: Ground) -> None:
 def test_what_inspection_sees_never_runs(ground: Ground) -> None:
     cheat = next(cheat for cheat in INSPECTED if cheat.contained)
     expected = Outcome(stages=(Stage.STATIC,), says=cheat.inspection)
-    assert ground.try_out(cheat.tree).problems(expected) == []
+    assert ground.problems(cheat.tree, expected) == []
 
 
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name)
@@ -35,7 +35,7 @@ def test_the_cheat_is_stopped_where_inspection_is_blind(cheat: Cheat, ground: Gr
         with pytest.raises(IsolationError):  # what only a sandbox stops does not run without one
             choose(allow_reduced=False, first_party=False)
         return
-    assert ground.try_out(cheat.tree, Conditions(blind=True)).problems(cheat.outcome) == []
+    assert ground.problems(cheat.tree, cheat.outcome, Conditions(blind=True)) == []
 
 
 @pytest.mark.parametrize("cheat", UNINSPECTED, ids=lambda cheat: cheat.name)
@@ -46,4 +46,4 @@ def test_inspection_does_not_see_it(cheat: Cheat, ground: Ground) -> None:
 
 @pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
 def test_the_honest_twin_passes(twin: Tree, ground: Ground) -> None:
-    assert ground.try_out(twin, Conditions(allow=twin.allow)).problems(Outcome()) == []
+    assert ground.problems(twin, Outcome(), Conditions(allow=twin.allow)) == []

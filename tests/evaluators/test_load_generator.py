@@ -228,10 +228,10 @@ def test_the_highest_rate_of_a_server_of_known_capacity() -> None:
         kind="max-rate",
         rate_per_s=30.0,
         burstiness=math.inf,
-        window_s=0.4,
+        window_s=1.0,
         input_tokens=(6, 6),
         output_tokens=(1, 1),
-        slo=Slo(ttft_ms=100),
+        slo=Slo(ttft_ms=250),
     )
     with ToyServer(Script(first_s=0.05, slots=4)) as server:
         (result,) = run_loads(endpoint(server), [load], SEEDS)

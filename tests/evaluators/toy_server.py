@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -29,6 +30,8 @@ class Script:
     with_ids: bool = True
     with_usage: bool = True
     role_first: bool = False
+    nagle: bool = False
+    """Small writes wait for acknowledgements, as in servers that do not set TCP_NODELAY."""
     fail_every: int = 0
     """Every n-th request gets status 500."""
 
@@ -111,6 +114,8 @@ class ToyServer:
             return web.Response(status=302, headers={"Location": "/v1/models"})
         if script.fault == "never":
             await asyncio.sleep(3600)
+        if script.nagle and request.transport is not None:
+            request.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         if script.role_first:

@@ -54,7 +54,7 @@ def last_object(result: Result) -> dict[str, Any]:
 def process(args: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     return subprocess.run(
-        [sys.executable, "-m", "vibeserve", *args], capture_output=True, text=True, env=env, timeout=60, **options
+        [sys.executable, "-m", "vibeserve", *args], capture_output=True, text=True, env=env, timeout=300, **options
     )
 
 
@@ -64,21 +64,25 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def until_healthy(child: subprocess.Popen[Any], port: int, within_s: float) -> str:
+    """The address of a server that says that it is ready."""
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + within_s
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=1):
+                return url
+        except OSError:
+            assert child.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server was not ready in time"
+            time.sleep(0.05)
+
+
 @contextmanager
 def template_server(command: Sequence[str], folder: Path, port: int, env: dict[str, str]) -> Iterator[str]:
     """A server in its own process group, ready to answer, gone afterwards."""
     child = subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, start_new_session=True)
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + DEADLINE_S
     try:
-        while True:
-            try:
-                with urllib.request.urlopen(f"{url}/health", timeout=1):
-                    break
-            except OSError:
-                assert child.poll() is None, "the server ended"
-                assert time.monotonic() < deadline, "the server was not ready in time"
-                time.sleep(0.05)
-        yield url
+        yield until_healthy(child, port, DEADLINE_S)
     finally:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()

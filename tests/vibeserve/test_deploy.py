@@ -9,8 +9,6 @@ import math
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,7 +27,7 @@ from population.events import Ended, FinalMeasured, MutationDone, Proposed
 from population.genome import Genome
 from tests.vibeserve.fabricated import FabricatedRun, scored, small_run
 from tests.vibeserve.recorded import TOY
-from tests.vibeserve.test_cli import free_port
+from tests.vibeserve.test_cli import free_port, until_healthy
 from vibeserve.cli import app
 from vibeserve.deployment.pinning import pins
 from vibeserve.deployment.text import bench_lines
@@ -81,19 +79,10 @@ def own_environment(folder: Path) -> Path:
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """serve.sh, ready to answer."""
-    port, deadline = free_port(), time.monotonic() + DEADLINE_S
-    url = f"http://127.0.0.1:{port}"
+    port = free_port()
     with subprocess.Popen([str(folder / "serve.sh")], cwd="/", env=outside(PORT=str(port))) as child:
         try:
-            while True:
-                try:
-                    with urllib.request.urlopen(f"{url}/health", timeout=1):
-                        break
-                except OSError:
-                    assert child.poll() is None, "the server ended"
-                    assert time.monotonic() < deadline, "the server was not ready in time"
-                    time.sleep(0.05)
-            yield url
+            yield until_healthy(child, port, DEADLINE_S)
         finally:
             child.kill()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vibeserve.commands.options import JsonOption, RunsDirOption
+
+if TYPE_CHECKING:
+    from vibeserve.comparing.comparison import Comparison
 
 
 class Format(StrEnum):
@@ -57,32 +60,33 @@ def compare(
     Examples: vibeserve compare RUN1 RUN2; vibeserve compare SWEEP --format html -o sweep.html;
     vibeserve compare RUN --baseline vllm=vllm.json
     """
-    from vibeserve.commands.output import console, print_json
     from vibeserve.comparing.contenders import Selection
     from vibeserve.comparing.line_up import line_up
-    from vibeserve.comparing.output import print_comparison, to_json, to_markdown
 
     names = tuple(name.strip() for name in objectives.split(",") if name.strip()) if objectives else ()
     selection = Selection(objectives=names, held_out=held_out)
     comparison = line_up(runs, baseline or (), selection, runs_dir, force)
-    if json or form is Format.JSON:
-        if output is None:
-            return print_json(to_json(comparison))
-        text = _json_text(to_json(comparison))
-    elif form is Format.HTML:
+    _answer(comparison, Format.JSON if json else form, output, json)
+
+
+def _answer(comparison: Comparison, form: Format, output: Path | None, as_json: bool) -> None:
+    from vibeserve.commands.output import console, print_json
+    from vibeserve.comparing.output import print_comparison, to_json, to_markdown
+
+    if form is Format.HTML:
         from vibeserve.comparing.page import to_page
 
         text, output = to_page(comparison), output or Path("comparison.html")
     elif form is Format.MARKDOWN:
         text = to_markdown(comparison)
+    elif output is None:
+        return print_json(to_json(comparison)) if form is Format.JSON else print_comparison(console(False), comparison)
     else:
-        if output is None:
-            return print_comparison(console(False), comparison)
-        text = _plain_text(comparison)
+        text = _json_text(to_json(comparison)) if form is Format.JSON else _plain_text(comparison)
     if output is None:
         return print(text, end="")
     _write(output, text)
-    console(json).print(f"written to {output}", soft_wrap=True)
+    console(as_json).print(f"written to {output}", soft_wrap=True)
 
 
 def _json_text(value: object) -> str:
@@ -93,15 +97,13 @@ def _json_text(value: object) -> str:
     return json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _plain_text(comparison: object) -> str:
+def _plain_text(comparison: Comparison) -> str:
     import io
 
     from rich.console import Console
 
-    from vibeserve.comparing.comparison import Comparison
     from vibeserve.comparing.output import print_comparison
 
-    assert isinstance(comparison, Comparison)
     stream = io.StringIO()
     print_comparison(Console(file=stream, width=160, highlight=False, markup=False), comparison)
     return stream.getvalue()
