@@ -19,8 +19,11 @@ from model import Model
 from sampler import Sampler
 from sequence import Segment
 
-FEW_LOGITS = 64
-"""Prompt steps come with room for so many logits, or for as many as rows."""
+FEW_LOGITS = (16, 64)
+"""Prompt steps come with room for so many logits, or for as many as rows; 16 only where rows are not many."""
+MANY_ROWS = 256
+BESIDE = 32
+"""Decodes beside a usual prompt that padding is kept small for."""
 RING = 4
 """Steps whose integers and tokens may be on their way at a time."""
 FIELDS = ("counts", "ids", "positions", "slots", "logit_rows", "logit_slots", "block_rows", "block_lens")
@@ -54,6 +57,11 @@ class Shape:
     logits: int
     prompts: bool
 
+    @property
+    def blocks(self) -> int:
+        """Room for query blocks: every sequence but one wants logits, and may have one block that is not full."""
+        return min(self.rows, self.rows // QUERY_BLOCK + self.logits + 1)
+
 
 class Runner:
     """Component `runner`, interface 2."""
@@ -61,9 +69,9 @@ class Runner:
     def __init__(self, model: Model, kv: KVCache, sampler: Sampler) -> None:
         self._model, self._kv, self._sampler = model, kv, sampler
         self._cuda = model.device.type == "cuda"
-        longest: int = read_knobs(__file__)["graph_rows"]
-        sizes = {"counts": 4, "block_rows": longest // 2, "block_lens": longest // 2}
-        ends = np.cumsum([sizes.get(name, longest) for name in FIELDS]).tolist()
+        knobs = read_knobs(__file__)
+        longest: int = knobs["graph_rows"]
+        ends = np.cumsum([4 if name == "counts" else longest for name in FIELDS]).tolist()
         self._places = {name: slice(start, end) for name, start, end in zip(FIELDS, [0, *ends], ends, strict=False)}
         self._integers = torch.zeros(ends[-1], dtype=torch.int32, device=model.device)
         self._fields = {name: self._integers[place] for name, place in self._places.items()}
@@ -75,7 +83,7 @@ class Runner:
         kept = (longest if self._cuda else 0, model.config.vocab_size)
         self._kept = torch.empty(kept, dtype=torch.bfloat16, device=model.device)
         """(T, V) logits of the step launched last, where every graph keeping its own would take too much memory."""
-        self._ladder = ladder(longest)
+        self._ladder = ladder(longest, knobs["usual_prompt"])
         self._graphs: dict[Shape, tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]] = {}
         if self._cuda:
             self._record()
@@ -83,7 +91,7 @@ class Runner:
     def launch(self, segments: Items[Segment]) -> Step:
         """Start computing the segments: K/V of all their rows, and a token for those that want one."""
         rows = Rows(segments, self._kv.slot)
-        shape = self._shape(len(rows.ids), len(rows.wanted), len(rows.wanted) < len(rows.ids))
+        shape = self._shape(len(rows.ids), len(rows.wanted), len(rows.block_rows), rows.prompts)
         self._turn = (self._turn + 1) % RING
         staged = self._staged[self._turn].numpy()
         for name, place in self._places.items():
@@ -105,7 +113,7 @@ class Runner:
             done.record()
         return Step(rows.wanted, shape.rows, result, done)
 
-    def _shape(self, rows: int, logits: int, prompts: bool) -> Shape:
+    def _shape(self, rows: int, logits: int, blocks: int, prompts: bool) -> Shape:
         if rows > self._ladder[-1]:
             raise ValueError(
                 f"a step has at most {self._ladder[-1]} rows, got {rows}: lower the scheduler's step_tokens"
@@ -116,21 +124,23 @@ class Runner:
         if not prompts:
             return Shape(padded, padded, False)
         padded = max(padded, QUERY_BLOCK)
-        return Shape(padded, FEW_LOGITS if logits <= FEW_LOGITS < padded else padded, True)
+        for few in FEW_LOGITS[padded > MANY_ROWS :]:
+            if few < padded and logits <= few and blocks <= Shape(padded, few, True).blocks:
+                return Shape(padded, few, True)
+        return Shape(padded, padded, True)
 
     def _compute(self, shape: Shape, spans: tuple[Span, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens of what lies in the fields; this is what graphs record."""
         cut = {name: self._fields[name][: shape.rows] for name in ("ids", "positions", "slots")}
-        # Enough for sequences of two rows each, which have the most blocks; programs without a block leave at once.
-        cut |= {name: self._fields[name][: shape.rows // 2] for name in ("block_rows", "block_lens")}
+        cut |= {name: self._fields[name][: shape.blocks] for name in ("block_rows", "block_lens")}
         cut["ids"] = torch.where(cut["ids"] < 0, self._last[cut["slots"]], cut["ids"])
         picked = self._fields["logit_rows"][: shape.logits] if shape.prompts else None
-        counts = self._fields["counts"][:3]
+        counts = self._fields["counts"][:2]
         batch = Batch(**cut, counts=counts, logit_rows=picked, prompts=shape.prompts, spans=spans)
         logits = self._model.forward(batch, self._kv)
         tokens = self._sampler.greedy(logits)
         self._last[self._fields["logit_slots"][: shape.logits]] = tokens
-        if self._cuda and shape.logits > FEW_LOGITS:
+        if self._cuda and shape.logits > FEW_LOGITS[-1]:
             logits = self._kept[: shape.logits].copy_(logits)
         return logits, tokens
 
@@ -145,8 +155,9 @@ class Runner:
 
     def _record(self) -> None:
         """One graph per shape, the largest first, all in one pool of memory."""
-        shapes = {self._shape(rows, rows, False) for rows in (min(rows, MAX_SLOTS) for rows in self._ladder)}
-        shapes |= {self._shape(rows, min(rows, logits), True) for rows in self._ladder for logits in (1, rows)}
+        shapes = {self._shape(rows, rows, rows, False) for rows in (min(rows, MAX_SLOTS) for rows in self._ladder)}
+        logits = (1, FEW_LOGITS[-1], self._ladder[-1])
+        shapes |= {self._shape(rows, min(rows, most), 1, True) for rows in self._ladder for most in logits}
         pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
         # The side stream sees the zeros above only once the current one has written them.
         stream.wait_stream(torch.cuda.current_stream())
@@ -162,9 +173,13 @@ class Runner:
         torch.cuda.synchronize()
 
 
-def ladder(longest: int) -> list[int]:
-    """Row counts that graphs are recorded for: 8 apart, from 256 on a thirty-second, so that padding stays small."""
+def ladder(longest: int, usual_prompt: int) -> list[int]:
+    """Row counts that graphs are recorded for: 8 apart, from 256 on a thirty-second, so that padding stays small.
+
+    Just above the usual prompt, which comes with a few decodes, they are 8 apart as well.
+    """
     rows = [1, 2, 4, 8, 12, 16]
     while rows[-1] < longest:
         rows.append(min(longest, rows[-1] + (1 << max(3, rows[-1].bit_length() - 6))))
-    return rows
+    near = {usual_prompt + beside for beside in range(0, BESIDE + 1, 8)}
+    return sorted({*rows, *(count for count in near if count <= longest)})

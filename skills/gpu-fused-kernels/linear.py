@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from gpu import jit, tl
+from products import Products
 from weights import ModelConfig
 
 
@@ -26,7 +27,7 @@ class Linear:
     """Component `linear`, interface 2."""
 
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
-        self._eps, self._fused = config.norm_eps, device.type == "cuda"
+        self._eps, self._fused, self._products = config.norm_eps, device.type == "cuda", Products(device)
 
     def begin(self, ids: torch.Tensor, table: torch.Tensor, norm: torch.Tensor) -> Stream:
         """The embedding of (T,) ids and its first norm."""
@@ -40,11 +41,11 @@ class Linear:
 
     def project(self, stream: Stream, w: torch.Tensor, kind: str = "project") -> torch.Tensor:
         """norm(x) @ w.T; `kind` is "project", or "head" for logits."""
-        return torch.mm(stream.h, w.t())
+        return self._products.multiply(stream.h, w)
 
     def gate(self, stream: Stream, w: torch.Tensor) -> torch.Tensor:
         """silu(gate) * up of norm(x), where w holds the gate's N rows, then up's."""
-        both = torch.mm(stream.h, w.t())
+        both = self._products.multiply(stream.h, w)
         rows, width = both.shape[0], w.shape[0] // 2
         if not self._fused:
             return torch.nn.functional.silu(both[:, :width]) * both[:, width:]
@@ -54,12 +55,12 @@ class Linear:
 
     def add(self, stream: Stream, h: torch.Tensor, w: torch.Tensor, norm: torch.Tensor) -> None:
         """x += h @ w.T; `norm` comes next."""
-        torch.addmm(stream.x, h, w.t(), out=stream.x)
+        self._products.add(stream.x, h, w)
         stream.h = self._normed(stream.x, norm)
 
     def pick(self, stream: Stream, rows: torch.Tensor) -> Stream:
         """Only the named rows of the stream."""
-        return Stream(stream.x, stream.h.index_select(0, rows))
+        return Stream(stream.x.index_select(0, rows), stream.h.index_select(0, rows))
 
     def _normed(self, x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
         if not self._fused:

@@ -67,8 +67,9 @@ class Model:
         for index, (layer, norm) in enumerate(zip(self._layers, norms, strict=True)):
             qkv = linear.project(stream, layer.qkv)
             mixed = self.attention.attend(index, qkv, batch, kv)
+            if layer is self._layers[-1] and batch.logit_rows is not None:
+                # K/V of all rows are stored: from here on nobody reads those without logits.
+                stream, mixed = linear.pick(stream, batch.logit_rows), mixed.index_select(0, batch.logit_rows)
             linear.add(stream, mixed, layer.o, layer.mlp_norm)
             linear.add(stream, linear.gate(stream, layer.gate_up), layer.down, norm)
-        if batch.logit_rows is not None:
-            stream = linear.pick(stream, batch.logit_rows)
         return linear.project(stream, self._head, "head")

@@ -14,6 +14,8 @@ from rope import Rope
 from weights import ModelConfig
 
 LOG2_E = 1.4426950408889634
+DECODE = {"BLOCK": 32, "BLOCKS_AHEAD": 2, "num_warps": 2, "num_stages": 3}
+"""Keys per turn of the loop, turns whose keys are asked for before the previous kernel has ended, and pipelining."""
 
 
 class Attention:
@@ -46,15 +48,16 @@ class Attention:
                 qkv, self._rope.cos, self._rope.sin, keys, values, *where, batch.counts, width,
                 HEADS_P=1 << (config.num_heads - 1).bit_length(), **shape, num_warps=4,
             )  # fmt: skip
-            prefill_kernel[(batch.block_rows.shape[0], config.num_kv_heads)](
+            blocks_kernel[(batch.block_rows.shape[0], config.num_kv_heads)](
                 qkv, out, keys, values, *where, batch.block_rows, batch.block_lens, batch.counts, width, self._scale,
                 BLOCK_Q=QUERY_BLOCK, **shape, num_warps=4, num_stages=3,
             )  # fmt: skip
+            return out
         splits = self.splits(rows)
         decode_kernel[(rows, config.num_kv_heads, splits)](
             qkv, out, keys, values, self._rope.cos, self._rope.sin, *where, batch.counts, self._parts, self._stats,
             self._arrived, width, self._scale,
-            SPLITS=splits, **shape, num_warps=2, num_stages=3, launch_pdl=True,
+            SPLITS=splits, **shape, **DECODE, launch_pdl=True,
         )  # fmt: skip
         return out
 
@@ -91,12 +94,9 @@ def rotate_store_kernel(
     qkv_ptr, cos_ptr, sin_ptr, k_ptr, v_ptr, table_ptr, positions_ptr, slots_ptr, head_ptr, table_width,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEADS_P: tl.constexpr, D: tl.constexpr, PAGE: tl.constexpr,
 ):  # fmt: skip
-    """Prompt rows: rotate q in place, rotate k, and write k and v to their page."""
+    """Rotate q in place, rotate k, and write k and v to their page."""
     row = tl.program_id(0)
-    decodes = tl.load(head_ptr)
-    if row < decodes:
-        return
-    if row >= decodes + tl.load(head_ptr + 1):
+    if row >= tl.load(head_ptr):
         return
     HALF: tl.constexpr = D // 2
     HEADS: tl.constexpr = KV_HEADS * GROUP
@@ -127,14 +127,14 @@ def rotate_store_kernel(
 
 
 @jit
-def prefill_kernel(
+def blocks_kernel(
     qkv_ptr, out_ptr, k_ptr, v_ptr, table_ptr, positions_ptr, slots_ptr, block_row_ptr, block_len_ptr, head_ptr,
     table_width, scale,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, PAGE: tl.constexpr, BLOCK_Q: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK_Q prompt rows of one sequence against its pages up to the diagonal, for one key/value head."""
+    """BLOCK_Q rows of one sequence against its pages up to the diagonal, for one key/value head."""
     block, head = tl.program_id(0), tl.program_id(1)
-    if block >= tl.load(head_ptr + 2):
+    if block >= tl.load(head_ptr + 1):
         return
     HEADS: tl.constexpr = KV_HEADS * GROUP
     first = tl.load(block_row_ptr + block)
@@ -153,19 +153,22 @@ def prefill_kernel(
     total = tl.zeros((BLOCK_Q * GROUP,), tl.float32)
     acc = tl.zeros((BLOCK_Q * GROUP, D), tl.float32)
     keys = tl.arange(0, PAGE)
-    for index in range(0, (position + count - 1) // PAGE + 1):
-        page = tl.load(table_ptr + slot * table_width + index).to(tl.int64)
-        base = (page * KV_HEADS + head) * PAGE * D
-        k = tl.load(k_ptr + base + keys[:, None] * D + dims[None, :])
-        v = tl.load(v_ptr + base + keys[:, None] * D + dims[None, :])
-        scores = tl.dot(q, tl.trans(k)) * scale
-        scores = tl.where((index * PAGE + keys)[None, :] <= q_position[:, None], scores, -float("inf"))
-        higher = tl.maximum(top, tl.max(scores, axis=1))
-        weights = tl.exp2(scores - higher[:, None])
-        shrink = tl.exp2(top - higher)
-        total = total * shrink + tl.sum(weights, axis=1)
-        acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None])
-        top = higher
+    stop = (position + count - 1) // PAGE + 1
+    for first_page in range(0, stop, 8):
+        p0, p1, p2, p3, p4, p5, p6, p7 = eight_pages(table_ptr + slot * table_width, first_page, stop)
+        for index in range(first_page, tl.minimum(first_page + 8, stop)):
+            page = chosen(index - first_page, p0, p1, p2, p3, p4, p5, p6, p7)
+            base = (page * KV_HEADS + head) * PAGE * D
+            k = tl.load(k_ptr + base + keys[:, None] * D + dims[None, :])
+            v = tl.load(v_ptr + base + keys[:, None] * D + dims[None, :])
+            scores = tl.dot(q, tl.trans(k)) * scale
+            scores = tl.where((index * PAGE + keys)[None, :] <= q_position[:, None], scores, -float("inf"))
+            higher = tl.maximum(top, tl.max(scores, axis=1))
+            weights = tl.exp2(scores - higher[:, None])
+            shrink = tl.exp2(top - higher)
+            total = total * shrink + tl.sum(weights, axis=1)
+            acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None])
+            top = higher
     result = acc / total[:, None]
     at = row.to(tl.int64) * HEADS * D + column
     tl.store(out_ptr + at[:, None] + dims[None, :], result.to(out_ptr.dtype.element_ty), mask=inside)
@@ -176,6 +179,7 @@ def decode_kernel(
     qkv_ptr, out_ptr, k_ptr, v_ptr, cos_ptr, sin_ptr, table_ptr, positions_ptr, slots_ptr, head_ptr,
     part_ptr, stat_ptr, arrived_ptr, table_width, scale,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, PAGE: tl.constexpr, SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCKS_AHEAD: tl.constexpr,
 ):  # fmt: skip
     """One new token of one sequence for one key/value head: rotate, write k and v, attend; the pages in SPLITS parts.
 
@@ -193,17 +197,19 @@ def decode_kernel(
     dims = tl.arange(0, D)
     cos = tl.load(cos_ptr + position * HALF + half)
     sin = tl.load(sin_ptr + position * HALF + half)
-    blocks = (position + PAGE - 1) // PAGE
+    blocks = (position + BLOCK - 1) // BLOCK
     each = (blocks + SPLITS - 1) // SPLITS
     start = split * each
     stop = tl.minimum(start + each, blocks)
-    keys = tl.arange(0, PAGE)
+    keys = tl.arange(0, BLOCK)
     # The step's integers and what earlier steps stored do not depend on the previous kernel.
-    if start < stop:
-        ahead = tl.load(table_ptr + slot * table_width + start).to(tl.int64)
-        places = (ahead * KV_HEADS + head) * PAGE * D + keys[:, None] * D + tl.arange(0, D // 32)[None, :] * 32
-        prefetch_l2(k_ptr + places)
-        prefetch_l2(v_ptr + places)
+    for block in tl.static_range(BLOCKS_AHEAD):
+        if start + block < stop:
+            ahead = tl.load(table_ptr + slot * table_width + (start + block) * BLOCK // PAGE).to(tl.int64)
+            lines = ((start + block) * BLOCK % PAGE + keys)[:, None] * D + tl.arange(0, D // 64)[None, :] * 64
+            places = (ahead * KV_HEADS + head) * PAGE * D + lines
+            prefetch_l2(k_ptr + places)
+            prefetch_l2(v_ptr + places)
     tl.extra.cuda.gdc_wait()
     base = qkv_ptr + row.to(tl.int64) * (HEADS + 2 * KV_HEADS) * D
     lines = tl.arange(0, ROWS)
@@ -232,21 +238,27 @@ def decode_kernel(
         top = tl.sum(products, axis=1) * scale
         total += 1.0
         acc += new_v.to(tl.float32)[None, :]
-    for index in range(start, stop):
-        page = tl.load(table_ptr + slot * table_width + index).to(tl.int64)
-        line = (page * KV_HEADS + head) * PAGE * D + keys[:, None] * D
-        k1s = tl.load(k_ptr + line + half[None, :])
-        k2s = tl.load(k_ptr + line + HALF + half[None, :])
-        v = tl.load(v_ptr + line + dims[None, :])
-        scores = tl.dot(q1, tl.trans(k1s))
-        scores = tl.dot(q2, tl.trans(k2s), scores) * scale
-        scores = tl.where((index * PAGE + keys)[None, :] < position, scores, -float("inf"))
-        higher = tl.maximum(top, tl.max(scores, axis=1))
-        weights = tl.exp2(scores - higher[:, None])
-        shrink = tl.exp2(top - higher)
-        total = total * shrink + tl.sum(weights, axis=1)
-        acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None])
-        top = higher
+    RATIO: tl.constexpr = PAGE // BLOCK
+    for first_page in range(start // RATIO, (stop + RATIO - 1) // RATIO, 8):
+        p0, p1, p2, p3, p4, p5, p6, p7 = eight_pages(
+            table_ptr + slot * table_width, first_page, (stop + RATIO - 1) // RATIO
+        )
+        first, last = tl.maximum(first_page * RATIO, start), tl.minimum((first_page + 8) * RATIO, stop)
+        for index in range(first, last):
+            page = chosen(index // RATIO - first_page, p0, p1, p2, p3, p4, p5, p6, p7)
+            line = (page * KV_HEADS + head) * PAGE * D + (index % RATIO * BLOCK + keys)[:, None] * D
+            k1s = tl.load(k_ptr + line + half[None, :])
+            k2s = tl.load(k_ptr + line + HALF + half[None, :])
+            v = tl.load(v_ptr + line + dims[None, :])
+            scores = tl.dot(q1, tl.trans(k1s))
+            scores = tl.dot(q2, tl.trans(k2s), scores) * scale
+            scores = tl.where((index * BLOCK + keys)[None, :] < position, scores, -float("inf"))
+            higher = tl.maximum(top, tl.max(scores, axis=1))
+            weights = tl.exp2(scores - higher[:, None])
+            shrink = tl.exp2(top - higher)
+            total = total * shrink + tl.sum(weights, axis=1)
+            acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None])
+            top = higher
     tl.extra.cuda.gdc_launch_dependents()
     out = out_ptr + row.to(tl.int64) * HEADS * D + (head * GROUP + lines)[:, None] * D + dims[None, :]
     if SPLITS == 1:
@@ -277,6 +289,27 @@ def decode_kernel(
                 all_acc = all_acc * keep[:, None] + its_acc * grow[:, None]
                 all_top = highest
             tl.store(out, (all_acc / all_total[:, None]).to(out_ptr.dtype.element_ty), mask=real)
+
+
+@jit
+def eight_pages(pages_ptr, first, stop):
+    """Numbers of eight pages that follow each other: with these at hand no load of the loop waits for another."""
+    p0 = tl.load(pages_ptr + first)
+    p1 = tl.load(pages_ptr + tl.minimum(first + 1, stop - 1))
+    p2 = tl.load(pages_ptr + tl.minimum(first + 2, stop - 1))
+    p3 = tl.load(pages_ptr + tl.minimum(first + 3, stop - 1))
+    p4 = tl.load(pages_ptr + tl.minimum(first + 4, stop - 1))
+    p5 = tl.load(pages_ptr + tl.minimum(first + 5, stop - 1))
+    p6 = tl.load(pages_ptr + tl.minimum(first + 6, stop - 1))
+    p7 = tl.load(pages_ptr + tl.minimum(first + 7, stop - 1))
+    return p0, p1, p2, p3, p4, p5, p6, p7
+
+
+@jit
+def chosen(number, p0, p1, p2, p3, p4, p5, p6, p7):
+    low = tl.where(number < 2, tl.where(number < 1, p0, p1), tl.where(number < 3, p2, p3))
+    high = tl.where(number < 6, tl.where(number < 5, p4, p5), tl.where(number < 7, p6, p7))
+    return tl.where(number < 4, low, high).to(tl.int64)
 
 
 @jit

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from gpu import jit, tl
 from knobs import read_knobs
+from products import Products
 from weights import ModelConfig
 
 
@@ -36,15 +37,17 @@ class Tiles:
     """Input columns per step of the loop."""
     warps: int
     stages: int
+    first: int
+    """Input columns that are loaded before the previous kernel has ended."""
     ahead: int
-    """Input columns of each output column that are asked for before the previous kernel has ended."""
+    """Input columns after these that are asked for by then."""
 
 
 TILES = {
-    "project": Tiles(32, 128, 4, 6, 256),
-    "gate": Tiles(64, 128, 4, 5, 256),
-    "add": Tiles(32, 128, 4, 6, 256),
-    "head": Tiles(64, 128, 4, 5, 256),
+    "project": Tiles(32, 128, 4, 6, 256, 256),
+    "gate": Tiles(64, 128, 4, 5, 0, 256),
+    "add": Tiles(32, 128, 4, 6, 256, 256),
+    "head": Tiles(64, 128, 4, 5, 0, 256),
 }
 """The best of a dozen each for Llama-3.1-8B's shapes on an H200, by the time of whole steps of 8 and 32 rows."""
 
@@ -54,7 +57,7 @@ class Linear:
 
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
         self._eps, self._norms = config.norm_eps, 2 * config.num_layers
-        self._fused = device.type == "cuda"
+        self._fused, self._products = device.type == "cuda", Products(device)
         widths = (
             config.hidden_size,
             config.intermediate_size,
@@ -79,13 +82,13 @@ class Linear:
         """norm(x) @ w.T"""
         if self._few(stream.h):
             return self._stream(stream, w, kind)
-        return torch.mm(stream.h, w.t())
+        return self._products.multiply(stream.h, w)
 
     def gate(self, stream: Stream, w: torch.Tensor) -> torch.Tensor:
         """silu(gate) * up of norm(x), where w holds the gate's N rows, then up's."""
         if self._few(stream.h):
             return self._stream(stream, w, "gate")
-        both = torch.mm(stream.h, w.t())
+        both = self._products.multiply(stream.h, w)
         rows, width = both.shape[0], w.shape[0] // 2
         if not self._fused:
             return torch.nn.functional.silu(both[:, :width]) * both[:, width:]
@@ -96,7 +99,7 @@ class Linear:
     def add(self, stream: Stream, h: torch.Tensor, w: torch.Tensor, norm: torch.Tensor) -> None:
         """x += h @ w.T; `norm` comes next."""
         if stream.sums is None:
-            torch.addmm(stream.x, h, w.t(), out=stream.x)
+            self._products.add(stream.x, h, w)
             stream.h = self._normed(stream.x, norm)
             return
         stream.squares, stream.sums = stream.sums[0], stream.sums[1:]
@@ -105,8 +108,9 @@ class Linear:
 
     def pick(self, stream: Stream, rows: torch.Tensor) -> Stream:
         """Only the named rows of the stream."""
-        h, squares = stream.h.index_select(0, rows), stream.squares
-        return Stream(stream.x, h, None if squares is None else squares.index_select(0, rows), None)
+        x, h = stream.x.index_select(0, rows), stream.h.index_select(0, rows)
+        squares = None if stream.squares is None else stream.squares.index_select(0, rows)
+        return Stream(x, h, squares, None if stream.sums is None else stream.sums[:, : len(rows)])
 
     def _few(self, h: torch.Tensor) -> bool:
         return self._fused and h.shape[0] <= self._few_rows
@@ -139,7 +143,7 @@ class Linear:
         few_kernel[(-(-columns // tiles.columns),)](
             h, h if squares is None else squares, w, out, norm, next_h, next_squares, *h.shape, columns, self._eps,
             SCALE=squares is not None, GATED=kind == "gate", ADD=then is not None,
-            AHEAD=tiles.ahead, BLOCK_M=max(16, _power(h.shape[0])), BLOCK_N=tiles.columns, BLOCK_K=tiles.inputs,
+            FIRST=tiles.first, AHEAD=tiles.ahead, BLOCK_M=max(16, _power(h.shape[0])), BLOCK_N=tiles.columns, BLOCK_K=tiles.inputs,
             STAGES=tiles.stages, num_warps=tiles.warps, launch_pdl=True,
         )  # fmt: skip
 
@@ -188,7 +192,7 @@ def silu_mul_kernel(gate_up_ptr, out_ptr, width, BLOCK: tl.constexpr):
 @jit(do_not_specialize=["M"])
 def few_kernel(
     h_ptr, squares_ptr, w_ptr, out_ptr, norm_ptr, next_h_ptr, next_squares_ptr, M, K, N, eps,
-    SCALE: tl.constexpr, GATED: tl.constexpr, ADD: tl.constexpr, AHEAD: tl.constexpr,
+    SCALE: tl.constexpr, GATED: tl.constexpr, ADD: tl.constexpr, FIRST: tl.constexpr, AHEAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Few rows: products (M, N) = h (M, K) @ w (N, K).T, times the rows' norm factors if SCALE.
@@ -202,16 +206,27 @@ def few_kernel(
     w_ptrs = w_ptr + columns.to(tl.int64)[:, None] * K + ks[None, :]
     up_ptrs = w_ptrs + N.to(tl.int64) * K
     # Weights do not depend on the previous kernel: they travel while it ends.
-    start = w_ptr + columns.to(tl.int64)[:, None] * K + (tl.arange(0, AHEAD // 64) * 64)[None, :]
-    prefetch_l2(start)
+    starts = w_ptr + columns.to(tl.int64)[:, None] * K
+    if FIRST > 0:
+        first_ks = tl.arange(0, FIRST)
+        first_w = tl.load(starts + first_ks[None, :])
+        if GATED:
+            first_up = tl.load(starts + N.to(tl.int64) * K + first_ks[None, :])
+    lines = starts + FIRST + (tl.arange(0, AHEAD // 64) * 64)[None, :]
+    prefetch_l2(lines)
     if GATED:
-        prefetch_l2(start + N.to(tl.int64) * K)
+        prefetch_l2(lines + N.to(tl.int64) * K)
     tl.extra.cuda.gdc_wait()
     h_ptrs = h_ptr + rows[:, None] * K + ks[None, :]
     row_mask = rows[:, None] < M
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     acc_up = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    for k in tl.range(0, K, BLOCK_K, num_stages=STAGES):
+    if FIRST > 0:
+        first_h = tl.load(h_ptr + rows[:, None] * K + first_ks[None, :], mask=row_mask, other=0.0)
+        acc = tl.dot(first_h, tl.trans(first_w), acc)
+        if GATED:
+            acc_up = tl.dot(first_h, tl.trans(first_up), acc_up)
+    for k in tl.range(FIRST, K, BLOCK_K, num_stages=STAGES):
         h = tl.load(h_ptrs + k, mask=row_mask, other=0.0)
         acc = tl.dot(h, tl.trans(tl.load(w_ptrs + k)), acc)
         if GATED:

@@ -48,7 +48,7 @@ def attention(spans: list[tuple[int, int]]) -> float:
     rows = Rows(segments, kv.slot)
     names = ("ids", "positions", "slots", "counts", "block_rows", "block_lens", "logit_rows")
     tensors = {name: torch.from_numpy(getattr(rows, name)).to(GPU) for name in names}
-    batch = Batch(**tensors, prompts=len(rows.block_rows) > 0, spans=rows.spans())
+    batch = Batch(**tensors, prompts=rows.prompts, spans=rows.spans())
     qkv = random(len(rows.ids), 48 * 128)
     before = kv.keys[1].clone(), kv.values[1].clone()
     expected = attend._attend_gathered(1, qkv.clone(), batch, kv)

@@ -116,7 +116,7 @@ def test_a_draw_depends_on_its_seed_alone(tmp_path: Path, artifacts: Path, recip
 
 def test_padding_of_recorded_steps_stays_small(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree", *PAGED, "gpu-cuda-graphs")
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from runner import ladder; print(ladder(2048))"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from runner import ladder; print(ladder(2048, 1024))"
     done = subprocess.run([sys.executable, "-I", "-c", code, tree], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)

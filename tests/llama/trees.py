@@ -16,7 +16,14 @@ RECIPES = load_recipes(CHECKOUT / "skills")
 GPU_RECIPES = {name: recipe for name, recipe in RECIPES.items() if name.startswith("gpu-")}
 PAGED = ("gpu-paged-attention", "gpu-mixed-batching")
 FUSED = (*PAGED, "gpu-fused-projections", "gpu-fused-kernels", "gpu-device-sampling")
-FASTEST = (*FUSED, "gpu-streaming-matmul", "gpu-cuda-graphs", "gpu-async-scheduling", "gpu-http-process")
+FASTEST = (
+    *FUSED,
+    "gpu-streaming-matmul",
+    "gpu-product-choice",
+    "gpu-cuda-graphs",
+    "gpu-async-scheduling",
+    "gpu-http-process",
+)
 
 
 def make_tree(folder: Path, *recipes: str, **knobs: KnobValue) -> Path:

@@ -1,6 +1,6 @@
 """Decides what a step tells the model: rows of tokens, where they stand, and which of them want logits.
 
-Rows: first the sequences with one row, then those with more, then padding if a runner wants any.
+Rows: one sequence after the other, then padding if a runner wants any.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Batch:
     slots: torch.Tensor
     """(T,) `KVCache.slot` of each row's sequence."""
     counts: torch.Tensor
-    """(3,) sequences with one row, rows of the others, query blocks: what is beyond is padding."""
+    """(2,) rows, query blocks: what is beyond is padding."""
     block_rows: torch.Tensor
-    """(Q,) first row of each query block: at most QUERY_BLOCK rows of a sequence with more than one row."""
+    """(Q,) first row of each query block: at most QUERY_BLOCK neighbouring rows of a sequence."""
     block_lens: torch.Tensor
     """(Q,) rows of each query block."""
     logit_rows: torch.Tensor | None
@@ -62,9 +62,7 @@ class Rows:
     """A step of T rows on the host."""
 
     def __init__(self, segments: Items[Segment], slot: Callable[[Sequence], int]) -> None:
-        single = [s for s in segments if s.end - s.start == 1]
-        longer = [s for s in segments if s.end - s.start > 1]
-        self._segments, counts = [*single, *longer], [1] * len(single) + [s.end - s.start for s in longer]
+        self._segments, counts = segments, [s.end - s.start for s in segments]
         self._slots = [slot(s.seq) for s in self._segments]
         self._firsts = np.cumsum([0, *counts])[:-1]
         self.wanted = [s for s in self._segments if s.want]
@@ -77,14 +75,18 @@ class Rows:
             [row + n - 1 for s, row, n in zip(self._segments, self._firsts, counts, strict=True) if s.want], np.int32
         )
         self.logit_slots: Integers = self.slots[self.logit_rows]
+        self.prompts = any(n > 1 for n in counts)
+        """There are sequences with more than one row."""
         blocks = [
-            (row + first, min(QUERY_BLOCK, n - first))
-            for row, n in zip(self._firsts[len(single) :], counts[len(single) :], strict=True)
+            (s.start + first, row + first, min(QUERY_BLOCK, n - first))
+            for s, row, n in zip(segments, self._firsts, counts, strict=True)
             for first in range(0, n, QUERY_BLOCK)
         ]
-        self.block_rows: Integers = np.array([row for row, _ in blocks], dtype=np.int32)
-        self.block_lens: Integers = np.array([length for _, length in blocks], dtype=np.int32)
-        self.counts: Integers = np.array([len(single), len(self.ids) - len(single), len(blocks)], dtype=np.int32)
+        # Those that attend to most come first, so that none of them is left for the end.
+        blocks.sort(reverse=True)
+        self.block_rows: Integers = np.array([row for _, row, _ in blocks], dtype=np.int32)
+        self.block_lens: Integers = np.array([length for _, _, length in blocks], dtype=np.int32)
+        self.counts: Integers = np.array([len(self.ids), len(blocks)], dtype=np.int32)
 
     def spans(self) -> tuple[Span, ...]:
         """The sequences in the order of their rows."""

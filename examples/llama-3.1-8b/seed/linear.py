@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from products import Products
 from weights import ModelConfig
 
 
@@ -25,7 +26,7 @@ class Linear:
     """Component `linear`, interface 2."""
 
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
-        self._eps = config.norm_eps
+        self._eps, self._products = config.norm_eps, Products(device)
 
     def begin(self, ids: torch.Tensor, table: torch.Tensor, norm: torch.Tensor) -> Stream:
         """The embedding of (T,) ids and its first norm."""
@@ -34,21 +35,21 @@ class Linear:
 
     def project(self, stream: Stream, w: torch.Tensor, kind: str = "project") -> torch.Tensor:
         """norm(x) @ w.T; `kind` is "project", or "head" for logits."""
-        return torch.mm(stream.h, w.t())
+        return self._products.multiply(stream.h, w)
 
     def gate(self, stream: Stream, w: torch.Tensor) -> torch.Tensor:
         """silu(gate) * up of norm(x), where w holds the gate's N rows, then up's."""
-        gate, up = torch.mm(stream.h, w.t()).chunk(2, dim=-1)
+        gate, up = self._products.multiply(stream.h, w).chunk(2, dim=-1)
         return torch.nn.functional.silu(gate) * up
 
     def add(self, stream: Stream, h: torch.Tensor, w: torch.Tensor, norm: torch.Tensor) -> None:
         """x += h @ w.T; `norm` comes next."""
-        stream.x = stream.x + torch.mm(h, w.t())
+        stream.x = stream.x + self._products.multiply(h, w)
         stream.h = self._normed(stream.x, norm)
 
     def pick(self, stream: Stream, rows: torch.Tensor) -> Stream:
         """Only the named rows of the stream."""
-        return Stream(stream.x, stream.h.index_select(0, rows))
+        return Stream(stream.x.index_select(0, rows), stream.h.index_select(0, rows))
 
     def _normed(self, x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
         wide = x.float()

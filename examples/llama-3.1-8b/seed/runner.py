@@ -39,7 +39,7 @@ class Runner:
         rows = Rows(segments, self._kv.slot)
         names = ("ids", "positions", "slots", "counts", "block_rows", "block_lens", "logit_rows")
         tensors = {name: torch.from_numpy(getattr(rows, name)).to(self._model.device) for name in names}
-        batch = Batch(**tensors, prompts=len(rows.block_rows) > 0, spans=rows.spans())
+        batch = Batch(**tensors, prompts=rows.prompts, spans=rows.spans())
         logits = self._model.forward(batch, self._kv)
         tokens = self._sampler.greedy(logits)
         drawn = [number for number, segment in enumerate(rows.wanted) if segment.seq.sampling.temperature > 0]
