@@ -71,6 +71,7 @@ class LocalEvaluator:
                 best=ready.best, sandbox=sandbox,
                 scratch=lease.scratch, noise_retries=self._noise_retries,
                 output=task.output or lease.scratch / "output",
+                compiled=self._cache / "compiled",
             )  # fmt: skip
             evaluation = _Evaluation(site, clock).run()
         except OSError as error:
@@ -102,7 +103,7 @@ class _Evaluation:
         with site.server(self._pod) as server:
             if (rejected := self._judge(server)) is not None:
                 return rejected
-            if not (site.task.judged and site.target.server.restart_after_checker):
+            if not (site.task.judged and site.restarts):
                 return self._benchmark(server)
         # What the checker taught it goes with its memory and its home.
         shutil.rmtree(site.home, ignore_errors=True)

@@ -37,12 +37,30 @@ class Site:
     scratch: Path
     noise_retries: int
     output: Path
+    compiled: Path
+    """Where compilers keep what they made for trees that are `trusting`."""
     home: Path = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "home", self.scratch / "home")
         self.output.mkdir(parents=True, exist_ok=True)
         (self.output / "requests.jsonl").unlink(missing_ok=True)  # the client appends
+
+    @property
+    def trusting(self) -> bool:
+        """Whether this tree is made of the checkout's own files and runs as they are: unconfined.
+
+        Then nothing is gained by hiding from a server that it is now measured, not checked, and that it was started
+        before: kernels are compiled once per machine instead of twice per evaluation, and the process that answered the
+        checker goes on. Any other tree begins each boot with an empty home: what survives a restart tells it which one
+        counts, and can carry what the checker asked.
+        """
+        return self.task.first_party and self.sandbox.tier == "C"
+
+    @property
+    def restarts(self) -> bool:
+        """Whether another process is measured than the one that answered the checker."""
+        return self.target.server.restart_after_checker and not self.trusting
 
     @property
     def _client_cpus(self) -> int:
@@ -61,7 +79,7 @@ class Site:
             table=table,
             workspace=self.task.workspace,
             log=self.output / "server.log",
-            env=clean_environment(self.home, self.lease.gpus, table.env),
+            env=clean_environment(self.home, self.lease.gpus, table.env, self.compiled if self.trusting else None),
             placeholders={"python": sys.executable, "artifacts": str(self.artifacts)},
             cpus=self._server_cpus,
             gpus=self.lease.gpus,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,17 +20,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(CHECKOUT))
+from trees import CHECKOUT, FUSED, GRAPHS, PAGED, make_tree
 
-from population.candidate import Operator, Proposal  # noqa: E402
-from vibeserve.mutators import Mutation, RecipeMutator  # noqa: E402
-from vibeserve.recipes import load_recipes  # noqa: E402
-
-SEED = CHECKOUT / "examples" / "llama-3.1-8b" / "seed"
-PAGED = ("paged-attention", "mixed-batching")
-FUSED = (*PAGED, "fused-projections", "fused-kernels", "device-sampling")
-GRAPHS = (*FUSED, "cuda-graphs")
 RUNGS = (
     (),
     ("static-kv",),
@@ -46,16 +36,6 @@ RUNGS = (
 READY_TIMEOUT_S = 120.0
 METRICS = ("output_throughput", "median_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p99_tpot_ms")
 CONCURRENCY = (16, 1)
-
-
-def make_tree(folder: Path, names: tuple[str, ...]) -> None:
-    """The seed with recipes applied."""
-    shutil.copytree(SEED, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
-    mutator = RecipeMutator(load_recipes(CHECKOUT / "skills"))
-    for name in names:
-        outcome = mutator.mutate(folder, Proposal(number=1, operator=Operator.RECIPE, recipe=f"gpu-{name}"), "")
-        if not isinstance(outcome, Mutation):
-            raise SystemExit(f"{name} does not apply: {outcome.reason}")
 
 
 def measure(tree: Path, artifacts: Path, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,13 +1,13 @@
-"""Decides what a row of the comparison is, and how one server is asked for it: by our client, or by vLLM's own."""
+"""Decides what a row of the comparison is, how our client asks for it, and which answers are audited."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ METRICS = (
     "duration",
 )  # fmt: skip
 OUR_CLIENT, VLLM_CLIENT = "vibeserve", "vllm bench serve"
-FEWEST = 16
+FEWEST = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +74,6 @@ def chosen(names: str | None) -> list[Row]:
     ]
 
 
-class ClientFailed(Exception):
-    """A client broke off: says why."""
-
-
 class OurClient:
     """VibeServe's client, the same for every server: ids are counted, texts are not compared."""
 
@@ -105,42 +101,13 @@ class OurClient:
         return {name: result.metrics[name] for name in METRICS} | {"flags": flags}
 
 
-class VllmClient:
-    """`vllm bench serve`, which sends its prompts as text and believes the server's usage."""
-
-    def __init__(self, urls: dict[str, str], artifacts: Path, site: Path, output: Path) -> None:
-        self._urls, self._artifacts, self._site, self._output = urls, artifacts, site, output
-
-    def run(self, row: Row, server: str, seed: int, seconds: float) -> Json:
-        """One run.
-
-        Raises:
-            ClientFailed: it failed or did not end; with the end of what it said.
-        """
-        result = self._output / f"vllm-bench-{server}-{row.name}.json"
-        number = str(row.requests(seconds))
-        command = [
-            sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--model", MODEL,
-            "--tokenizer", str(self._artifacts), "--base-url", self._urls[server], "--dataset-name", "random",
-            "--random-input-len", str(row.input_tokens), "--random-output-len", str(row.output_tokens),
-            "--ignore-eos", "--temperature", "0", "--request-rate", f"{row.rate_per_s:g}", "--num-prompts", number,
-            "--percentile-metrics", "ttft,tpot", "--metric-percentiles", "50,99", "--seed", str(seed),
-            "--save-result", "--result-dir", str(result.parent), "--result-filename", result.name,
-        ]  # fmt: skip
-        environment = {"PYTHONPATH": str(self._site), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-        options: Json = {"env": {**_host(), **environment}, "capture_output": True, "text": True}
-        try:
-            done = subprocess.run(command, **options, check=False, timeout=120 + 10 * seconds)
-        except subprocess.TimeoutExpired as error:
-            raise ClientFailed(f"it did not end within {error.timeout:g} s") from error
-        if done.returncode:
-            raise ClientFailed(f"exit code {done.returncode}: {done.stderr[-1000:].strip()}")
-        found = json.loads(result.read_text(encoding="utf-8"))
-        return {name: found[name] for name in METRICS if name in found} | {"flags": []}
-
-
-def _host() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
+def sample(answers: Sequence[Response], count: int) -> list[Response]:
+    """So many answers, from all rows alike."""
+    by_row: dict[str, list[Response]] = {}
+    for answer in random.SystemRandom().sample(answers, len(answers)):
+        by_row.setdefault(answer.load, []).append(answer)
+    turns = zip_longest(*by_row.values())
+    return [answer for turn in turns for answer in turn if answer is not None][:count]
 
 
 def write_answers(path: Path, answers: Iterable[Response]) -> int:

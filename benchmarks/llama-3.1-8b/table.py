@@ -1,26 +1,34 @@
-"""Decides how measurements become the table: medians of runs, paired ratios with intervals, goals met or missed."""
+"""Decides how measurements become tables: medians of runs, ratios of pairs with intervals, goals, shares of floors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import floors
 from contestants import OURS, VLLM
-from rows import ROWS
+from rows import ROWS, Row
 
 from population.statistics import paired_ratio
 
 Json = dict[str, Any]
-LATENCIES = ("median_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p99_tpot_ms")
 GOALS: dict[str, tuple[float, float]] = {
     "64x128r8": (8, 4.2), "64x128r32": (9, 4.6), "64x128r64": (11, 5.1), "64x128r128": (20, 7.5),
     "1024x128r4": (25, 4.7), "1024x128r8": (28, 5.3), "1024x128r16": (32, 7), "1024x128r32": (110, 28),
 }  # fmt: skip
 """On one H200: median TTFT and median TPOT in ms."""
 THROUGHPUT_GOAL = 30_000.0
+LATENCY_HEAD = (
+    "| {name}, ms | runs | p50 | vLLM p50 | vLLM / ours | goal | floor: reached | p99 | vLLM p99 | vLLM / ours |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+THROUGHPUT_HEAD = (
+    "| tok/s | runs | ours | vLLM | ours / vLLM | goal | ceiling: reached | served | vLLM served |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
 
 
 def read_runs(path: Path) -> list[Json]:
@@ -31,66 +39,70 @@ def read_runs(path: Path) -> list[Json]:
 
 
 def markdown(runs: Sequence[Json], client: str) -> str:
-    """The rows that one client measured; empty where it measured none."""
-    lines = []
-    for row in ROWS:
-        ours, theirs = (_values(runs, client, row.name, name) for name in (OURS, VLLM))
-        if not ours:
-            continue
-        if row.tolerates_queue:
-            lines.append(_throughput_line(row.name, ours, theirs))
-        else:
-            lines.append(_latency_line(row.name, ours, theirs))
-    if not lines:
-        return ""
-    head = (
-        "| row | runs | tok/s | TTFT p50 / p99 ms | TPOT p50 / p99 ms | vLLM: TTFT | vLLM: TPOT "
-        "| TTFT ratio | TPOT ratio | goal TTFT, TPOT | served |\n|---|---|---|---|---|---|---|---|---|---|---|"
-    )
-    return "\n".join([f"Client: {client}\n", head, *lines])
+    """The rows that one client measured, as three tables; empty where it measured none."""
+    mine = [run for run in runs if run["client"] == client]
+    rows = [row for row in ROWS if any(run["row"] == row.name and run["server"] == OURS for run in mine)]
+    steady = [row for row in rows if not row.tolerates_queue]
+    tables = []
+    if steady:
+        for place, (name, floor) in enumerate((("ttft", floors.ttft_ms), ("tpot", floors.tpot_ms))):
+            lines = [_latency_line(mine, row, name, GOALS[row.name][place], floor) for row in steady]
+            tables.append("\n".join([LATENCY_HEAD.format(name=name.upper()), *lines]))
+    if rows:
+        tables.append("\n".join([THROUGHPUT_HEAD, *(_throughput_line(mine, row) for row in rows)]))
+    return "\n\n".join([f"Client: {client}", *tables]) if tables else ""
 
 
-def _values(runs: Sequence[Json], client: str, row: str, server: str) -> list[Json]:
-    return [r for r in runs if (r["client"], r["row"], r["server"]) == (client, row, server)]
+def of(runs: Sequence[Json], row: Row, server: str) -> list[Json]:
+    """A server's runs of a row, in order."""
+    return [run for run in runs if (run["row"], run["server"]) == (row.name, server)]
 
 
-def _middle(runs: Sequence[Json], name: str) -> str:
-    values = [r[name] for r in runs if r.get(name) is not None]
-    return f"{median(values):,.3g}" if values and median(values) < 1000 else f"{median(values):,.0f}" if values else "–"
-
-
-def _latency_line(row: str, ours: Sequence[Json], theirs: Sequence[Json]) -> str:
-    ttft, tpot = GOALS[row]
-    met = [_verdict(ours, "median_ttft_ms", ttft), _verdict(ours, "median_tpot_ms", tpot)]
+def _latency_line(runs: Sequence[Json], row: Row, name: str, goal: float, floor: Callable[[Row], float]) -> str:
+    ours, theirs = of(runs, row, OURS), of(runs, row, VLLM)
+    typical, tail = f"median_{name}_ms", f"p99_{name}_ms"
+    least, found = floor(row), middle(ours, typical)
     cells = [
-        row, f"{len(ours)} : {len(theirs)}", _middle(ours, "output_throughput"),
-        f"{_middle(ours, 'median_ttft_ms')} / {_middle(ours, 'p99_ttft_ms')}",
-        f"{_middle(ours, 'median_tpot_ms')} / {_middle(ours, 'p99_tpot_ms')}",
-        f"{_middle(theirs, 'median_ttft_ms')} / {_middle(theirs, 'p99_ttft_ms')}",
-        f"{_middle(theirs, 'median_tpot_ms')} / {_middle(theirs, 'p99_tpot_ms')}",
-        _ratio(theirs, ours, "median_ttft_ms"), _ratio(theirs, ours, "median_tpot_ms"), ", ".join(met), _served(ours),
+        row.name, f"{len(ours)} : {len(theirs)}", text(found), text(middle(theirs, typical)),
+        ratio(theirs, ours, typical), f"≤ {goal:g} {_verdict(found is not None and found <= goal)}",
+        f"{text(least)}: {least / found:.0%}" if found else "–",
+        text(middle(ours, tail)), text(middle(theirs, tail)), ratio(theirs, ours, tail),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
-def _throughput_line(row: str, ours: Sequence[Json], theirs: Sequence[Json]) -> str:
-    name = "output_throughput"
-    values = [r[name] for r in ours]
-    goal = f"≥ {THROUGHPUT_GOAL:,.0f} {'met' if median(values) >= THROUGHPUT_GOAL else 'missed'}"
+def _throughput_line(runs: Sequence[Json], row: Row) -> str:
+    ours, theirs = of(runs, row, OURS), of(runs, row, VLLM)
+    name, goal, reached = "output_throughput", "", ""
+    if row.tolerates_queue and (found := middle(ours, name)) is not None:
+        goal = f"≥ {THROUGHPUT_GOAL:,.0f} {_verdict(found >= THROUGHPUT_GOAL)}"
+        reached = f"{text(floors.tokens_per_s(row))}: {found / floors.tokens_per_s(row):.0%}"
     cells = [
-        row, f"{len(ours)} : {len(theirs)}", _middle(ours, name), "–", "–", f"{_middle(theirs, name)} tok/s", "–",
-        f"{_ratio(ours, theirs, name)} tok/s", "–", goal, _served(ours),
+        row.name, f"{len(ours)} : {len(theirs)}", text(middle(ours, name)), text(middle(theirs, name)),
+        ratio(ours, theirs, name), goal, reached, _served(ours), _served(theirs),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
-def _verdict(runs: Sequence[Json], name: str, goal: float) -> str:
-    return f"≤ {goal:g} {'met' if median(r[name] for r in runs) <= goal else 'missed'}"
+def middle(runs: Sequence[Json], name: str) -> float | None:
+    """The median of the runs."""
+    values = [run[name] for run in runs if run.get(name) is not None]
+    return median(values) if values else None
 
 
-def _ratio(above: Sequence[Json], below: Sequence[Json], name: str) -> str:
-    """How many times better we are, by the pairs in order of measurement, with its 95 % interval."""
-    pairs = [(a[name], b[name]) for a, b in zip(above, below, strict=False) if a.get(name) and b.get(name)]
+def text(value: float | None) -> str:
+    """Three digits, or a dash for nothing."""
+    return "–" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "missed"
+
+
+def ratio(above: Sequence[Json], below: Sequence[Json], name: str) -> str:
+    """By the pairs that were measured one right after the other, with the 95 % interval."""
+    partner = {run["pair"]: run[name] for run in below if "pair" in run and run.get(name)}
+    pairs = [(run[name], partner[run["pair"]]) for run in above if run.get("pair") in partner and run.get(name)]
     if len(pairs) < 2:
         return "–"
     found = paired_ratio([a for a, _ in pairs], [b for _, b in pairs])
@@ -98,5 +110,5 @@ def _ratio(above: Sequence[Json], below: Sequence[Json], name: str) -> str:
 
 
 def _served(runs: Sequence[Json]) -> str:
-    completed, failed = (sum(int(r.get(name) or 0) for r in runs) for name in ("completed", "failed"))
-    return f"{completed / max(1, completed + failed):.1%}"
+    completed, failed = (sum(int(run.get(name) or 0) for run in runs) for name in ("completed", "failed"))
+    return f"{completed / (completed + failed):.1%}" if completed + failed else "–"

@@ -25,7 +25,7 @@ def site(target: Target, task: EvaluationTask, cpus: tuple[int, ...], folder: Pa
     lease = Lease(cpus=cpus, scratch=folder)
     return Site(
         task=task, lease=lease, target=target, artifacts=folder, vocab=(), best={}, sandbox=PlainSandbox(),
-        scratch=folder, noise_retries=0, output=folder / "output",
+        scratch=folder, noise_retries=0, output=folder / "output", compiled=folder / "compiled",
     )  # fmt: skip
 
 
@@ -60,3 +60,22 @@ def test_the_roofline_is_measured_on_the_gpus_of_the_lease(toy: Path, tmp_path: 
         settings.write('\n[roofline]\ncommand = ["{python}", "roofline.py", "--output", "{output}"]\n')
     for gpus in [(), ("0",), ("1", "3")]:
         assert prepare(toy, tmp_path, (), gpus).best["request_throughput"] == 1 + len(gpus)
+
+
+class Confining(PlainSandbox):
+    tier = "A"
+
+
+@pytest.mark.parametrize(
+    ("first_party", "sandbox", "trusted"),
+    [(True, PlainSandbox(), True), (False, PlainSandbox(), False), (True, Confining(), False)],
+)
+def test_only_our_own_trees_where_they_run_unconfined_keep_anything_between_boots(
+    toy: Path, task: EvaluationTask, tmp_path: Path, first_party: bool, sandbox: PlainSandbox, trusted: bool
+) -> None:
+    task = replace(task, first_party=first_party)
+    made = replace(site(load_target(toy), task, (0,), tmp_path), sandbox=sandbox)
+    assert made.restarts is not trusted
+    caches = {made.server(None)._command.env[f"{name}_DIR"] for name in ("TRITON_CACHE", "TORCHINDUCTOR_CACHE")}
+    kept = made.compiled if trusted else made.home
+    assert all(Path(folder).is_relative_to(kept) for folder in caches)

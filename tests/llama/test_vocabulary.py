@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llama import TARGET
 
 Json = dict[str, Any]
 
@@ -75,3 +78,17 @@ def test_the_full_size_has_no_word_twice(tmp_path: Path) -> None:
     assert len(made) == 128_256
     assert len(set(made)) == 128_001
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8e6
+
+
+def test_the_seed_encodes_by_longest_match(artifacts: Path, vocab: list[str]) -> None:
+    code = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from tokenizer import Tokenizer;"
+        "t = Tokenizer.load(Path(sys.argv[2]), -1); print(json.dumps([t.encode(x) for x in json.load(sys.stdin)]))"
+    )
+    rng = random.Random(3)
+    texts = ["".join(rng.choice(vocab) for _ in range(200)) for _ in range(20)]
+    texts += ["".join(rng.choice("ab c\nd xyz.A1ou~") for _ in range(200)) for _ in range(20)]
+    command = [sys.executable, "-I", "-c", code, str(TARGET / "seed"), str(artifacts)]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, timeout=60, check=True)
+    for text, ids in zip(texts, json.loads(done.stdout), strict=True):
+        assert [vocab[i] for i in ids] == longest_match(text, vocab)

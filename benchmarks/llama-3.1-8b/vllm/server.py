@@ -3,7 +3,9 @@
     python server.py --host 127.0.0.1 --port 8000 --artifacts DIR [--memory 0.5]
 
 With artifacts that hold the weights as files (`build.py --files`) vLLM's answers can be audited like anybody's; without
-them it gets dummy weights, which cost the same time. Prefix caching is off: every prompt of a measurement is new.
+them it gets dummy weights, which cost the same time. Prefix caching is off: every prompt of a measurement is new. It
+does not log requests: ours does not, either. Everything else is as vLLM has it: on a GPU of this size up to 1024
+sequences, 8192 tokens a step, chunked prefill, asynchronous scheduling.
 """
 
 from __future__ import annotations
@@ -27,7 +29,12 @@ def main() -> None:
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(arguments.artifacts)]
     command += ["--host", arguments.host, "--port", arguments.port, "--served-model-name", MODEL_NAME]
     command += ["--dtype", "bfloat16", "--load-format", "auto" if files else "dummy", "--max-model-len", "8192"]
-    command += ["--no-enable-prefix-caching", "--gpu-memory-utilization", arguments.memory]
+    command += [
+        "--no-enable-prefix-caching",
+        "--disable-uvicorn-access-log",
+        "--gpu-memory-utilization",
+        arguments.memory,
+    ]
     os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1")
     os.execv(sys.executable, command)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence as Ids
 from pathlib import Path
+
+PIECE = re.compile(r" ?[a-z]+|[^a-z]", re.DOTALL)
+"""A word with the space before it, or any other character."""
 
 
 class Tokenizer:
@@ -15,6 +19,8 @@ class Tokenizer:
         self.unk_id = unk_id
         self._ids = {text: i for i, text in reversed(list(enumerate(vocab))) if text}
         self._longest = max(map(len, vocab))
+        self._whole_pieces = all(PIECE.fullmatch(text) for text in self._ids)
+        """No token reaches over the end of a piece, so that pieces can be encoded one by one."""
 
     @classmethod
     def load(cls, artifacts: Path, unk_id: int) -> Tokenizer:
@@ -22,6 +28,18 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; a character outside the vocabulary becomes the unknown token."""
+        if not self._whole_pieces:
+            return self._longest_matches(text)
+        ids: list[int] = []
+        for piece in PIECE.findall(text):
+            token = self._ids.get(piece)
+            if token is not None:
+                ids.append(token)
+            else:
+                ids += self._longest_matches(piece)
+        return ids
+
+    def _longest_matches(self, text: str) -> list[int]:
         ids: list[int] = []
         position = 0
         while position < len(text):
