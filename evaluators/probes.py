@@ -86,7 +86,7 @@ class Probing:
         return (*marked, *echoes)
 
     def _ask_alone(self, known: Sequence[Response], window_s: float, echoes: list[Response]) -> Rejected | None:
-        """A rejection if most of the pairs show memory; the answers to known prompts are added to `echoes`."""
+        """A rejection if memory comes to lead by `LEAD` pairs; the answers to known prompts are added to `echoes`."""
         lead, said = 0, ""
         for number in range(MOST_PAIRS):
             rng = random.Random(f"alone/{self.seed}/{number}")

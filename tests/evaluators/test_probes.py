@@ -159,11 +159,12 @@ class Scripted(LoadSession):
         ("CMMMM", True, 0),  # a server that stalled once: the first pair clears nobody
         ("MCMMCMM", True, 0),
         ("MC" * 6 + "M", False, 1),  # nobody is condemned on a draw
+        ("MC" * 5 + "MM" + "M", False, 1),  # nor on a lead that another stall could have made
         ("XXXMXMXM", True, 0),  # what was cut off clears nobody
         ("X" * 12 + "M", False, 1),
     ],
 )
-def test_most_pairs_decide_not_one(looks: str, remembers: bool, unasked: int) -> None:
+def test_a_lead_decides_not_one_pair(looks: str, remembers: bool, unasked: int) -> None:
     session = Scripted(looks)
     found = Probing(session=session, loads=[LOAD], seed=4).ask_again(timed(9), 2.0)
     assert isinstance(found, Rejected) == remembers
