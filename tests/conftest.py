@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -18,11 +19,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background
 def pytest_report_header() -> list[str]:
     """What this machine does not give, and how to get it: the tests of it are not among those that run."""
     lines = [f"no isolation tier {tier} here: {why}" for tier, why in _missing().items()]
-    return (
-        lines
-        if _browser()
-        else [*lines, "no chromium here, so no page of the dashboard is opened: apt install chromium"]
-    )
+    if not _browser():
+        lines.append("no chromium here, so no page is opened: apt install chromium")
+    if absent := [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]:
+        lines.append(f"no {' and no '.join(absent)} here, which tests/llama computes with: uv sync --group torch")
+    return lines
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
