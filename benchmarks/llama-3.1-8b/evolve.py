@@ -87,7 +87,8 @@ def keep(run: Path, folder: Path) -> None:
     ):
         done = subprocess.run(vibeserve(*words), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True)
     (folder / "front.json").write_text(done.stdout, encoding="utf-8")
-    shutil.copyfile(run / "run.toml", folder / "run.toml")
+    for path in folder.iterdir():  # where it ran is nobody's business
+        path.write_text(path.read_text(encoding="utf-8").replace(f"{run.parent}/", "runs/"), encoding="utf-8")
     shutil.copytree(run / "ledger", folder / "ledger", ignore=shutil.ignore_patterns("lock"))
 
 

@@ -1,6 +1,6 @@
 """Decides what docs/performance.md says of the comparison: one table per client, made of one or several runs.jsonl.
 
-python benchmarks/llama-3.1-8b/summary.py results/2026-11-22/*.jsonl
+python benchmarks/llama-3.1-8b/summary.py results/2026-11-22b/runs.jsonl
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from batch import QUERY_BLOCK, Batch, Rows, Span
+from gpu import jit, tl
 from knobs import read_knobs
 from kv_cache import MAX_SLOTS, KVCache
 from model import Model
@@ -24,6 +25,8 @@ FEW_LOGITS = (16, 64)
 MANY_ROWS = 256
 BESIDE = 32
 """Decodes beside a usual prompt that padding is kept small for."""
+IDS = 64
+"""Rows per program of the kernels that look after ids."""
 RING = 4
 """Steps whose integers and tokens may be on their way at a time."""
 FIELDS = ("counts", "ids", "positions", "slots", "logit_rows", "logit_slots", "block_rows", "block_lens")
@@ -133,16 +136,32 @@ class Runner:
         """Logits and tokens of what lies in the fields; this is what graphs record."""
         cut = {name: self._fields[name][: shape.rows] for name in ("ids", "positions", "slots")}
         cut |= {name: self._fields[name][: shape.blocks] for name in ("block_rows", "block_lens")}
-        cut["ids"] = torch.where(cut["ids"] < 0, self._last[cut["slots"]], cut["ids"])
+        cut["ids"] = self._known(cut["ids"], cut["slots"])
         picked = self._fields["logit_rows"][: shape.logits] if shape.prompts else None
         counts = self._fields["counts"][:2]
         batch = Batch(**cut, counts=counts, logit_rows=picked, prompts=shape.prompts, spans=spans)
         logits = self._model.forward(batch, self._kv)
         tokens = self._sampler.greedy(logits)
-        self._last[self._fields["logit_slots"][: shape.logits]] = tokens
+        self._remember(self._fields["logit_slots"][: shape.logits], tokens)
         if self._cuda and shape.logits > FEW_LOGITS[-1]:
             logits = self._kept[: shape.logits].copy_(logits)
         return logits, tokens
+
+    def _known(self, ids: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+        """(T,) ids, with those that the host does not know yet."""
+        if not self._cuda:
+            return torch.where(ids < 0, self._last[slots], ids)
+        known, blocks = torch.empty_like(ids), -(-ids.shape[0] // IDS)
+        known_kernel[(blocks,)](ids, slots, self._last, known, ids.shape[0], BLOCK=IDS, num_warps=1)
+        return known
+
+    def _remember(self, slots: torch.Tensor, tokens: torch.Tensor) -> None:
+        """The token that each of these slots was given."""
+        if not self._cuda:
+            self._last[slots] = tokens
+            return
+        blocks = -(-tokens.shape[0] // IDS)
+        remember_kernel[(blocks,)](slots, tokens, self._last, tokens.shape[0], BLOCK=IDS, num_warps=1)
 
     def _draw(self, segments: list[Segment], logits: torch.Tensor, tokens: torch.Tensor) -> None:
         """Replace the greedy tokens of the sequences that ask for a draw."""
@@ -171,6 +190,22 @@ class Runner:
                     logits, tokens = self._compute(shape, ())
                 self._graphs[shape] = (graph, logits, tokens)
         torch.cuda.synchronize()
+
+
+@jit
+def known_kernel(ids_ptr, slots_ptr, last_ptr, known_ptr, count, BLOCK: tl.constexpr):
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = rows < count
+    ids = tl.load(ids_ptr + rows, mask=mask, other=0)
+    last = tl.load(last_ptr + tl.load(slots_ptr + rows, mask=mask, other=0), mask=mask & (ids < 0), other=0)
+    tl.store(known_ptr + rows, tl.where(ids < 0, last, ids), mask=mask)
+
+
+@jit
+def remember_kernel(slots_ptr, tokens_ptr, last_ptr, count, BLOCK: tl.constexpr):
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = rows < count
+    tl.store(last_ptr + tl.load(slots_ptr + rows, mask=mask, other=0), tl.load(tokens_ptr + rows, mask=mask), mask=mask)
 
 
 def ladder(longest: int, usual_prompt: int) -> list[int]:

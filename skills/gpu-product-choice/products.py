@@ -8,12 +8,13 @@ Axes: T rows, N output columns, K input columns.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from knobs import read_knobs
@@ -29,6 +30,8 @@ COMPUTE_32F, REAL_32F, REAL_16BF = 68, 0, 14
 """Of cublasComputeType_t and cudaDataType_t."""
 TRANSPOSE_FIRST, TRANSPOSED = 3, 1
 """CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T."""
+VERSIONS = range(11, 21)
+"""Of the library, which has the number of its CUDA in its name."""
 MOST_WORKSPACE = 1
 """CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES."""
 
@@ -207,7 +210,7 @@ def _at(tensor: torch.Tensor) -> ctypes.c_void_p:
 def _load() -> ctypes.CDLL:
     """The copy that PyTorch has loaded: two different ones in a process would not share what they know of the GPU."""
     torch.cuda.current_blas_handle()
-    for line in Path("/proc/self/maps").read_text(encoding="ascii").splitlines():
-        if "libcublasLt.so" in line:
-            return ctypes.CDLL(line.split(maxsplit=5)[5])
+    for version in VERSIONS:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(f"libcublasLt.so.{version}", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
     raise RuntimeError("PyTorch has not loaded libcublasLt.so: this recipe needs its CUDA build")

@@ -74,9 +74,12 @@ class Linear:
             return Stream(x, self._normed(x, norm), None, None)
         rows, width = ids.shape[0], table.shape[1]
         x, h = table.new_empty((rows, width)), table.new_empty((rows, width))
-        embed_kernel[(rows,)](ids, table, norm, x, h, width, self._eps, BLOCK=_power(width), num_warps=8)
-        few = rows <= self._few_rows
-        return Stream(x, h, None, torch.zeros((self._norms, rows), device=ids.device) if few else None)
+        sums = torch.empty((self._norms, rows), device=ids.device) if rows <= self._few_rows else None
+        embed_kernel[(rows,)](
+            ids, table, norm, x, h, x if sums is None else sums, width, self._eps,
+            NORMS=0 if sums is None else self._norms, SUMS=_power(self._norms), BLOCK=_power(width), num_warps=8,
+        )  # fmt: skip
+        return Stream(x, h, None, sums)
 
     def project(self, stream: Stream, w: torch.Tensor, kind: str = "project") -> torch.Tensor:
         """norm(x) @ w.T"""
@@ -143,8 +146,8 @@ class Linear:
         few_kernel[(-(-columns // tiles.columns),)](
             h, h if squares is None else squares, w, out, norm, next_h, next_squares, *h.shape, columns, self._eps,
             SCALE=squares is not None, GATED=kind == "gate", ADD=then is not None,
-            FIRST=tiles.first, AHEAD=tiles.ahead, BLOCK_M=max(16, _power(h.shape[0])), BLOCK_N=tiles.columns, BLOCK_K=tiles.inputs,
-            STAGES=tiles.stages, num_warps=tiles.warps, launch_pdl=True,
+            FIRST=tiles.first, AHEAD=tiles.ahead, BLOCK_M=max(16, _power(h.shape[0])), BLOCK_N=tiles.columns,
+            BLOCK_K=tiles.inputs, STAGES=tiles.stages, num_warps=tiles.warps, launch_pdl=True,
         )  # fmt: skip
 
 
@@ -154,9 +157,15 @@ def _power(value: int) -> int:
 
 
 @jit
-def embed_kernel(ids_ptr, table_ptr, norm_ptr, x_ptr, h_ptr, width, eps, BLOCK: tl.constexpr):
-    """Rows of the embedding, and their first norm."""
+def embed_kernel(
+    ids_ptr, table_ptr, norm_ptr, x_ptr, h_ptr, sums_ptr, width, eps,
+    NORMS: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Rows of the embedding, and their first norm; zeros where the sums of the other norms will be gathered."""
     row = tl.program_id(0).to(tl.int64)
+    if NORMS > 0:
+        norms = tl.arange(0, SUMS)
+        tl.store(sums_ptr + norms * tl.num_programs(0) + row, tl.zeros((SUMS,), tl.float32), mask=norms < NORMS)
     columns = tl.arange(0, BLOCK)
     mask = columns < width
     token = tl.load(ids_ptr + row).to(tl.int64)

@@ -10,6 +10,8 @@ import pytest
 from llama import TARGET
 from trees import FUSED, GPU_RECIPES, PAGED, RECIPES, make_tree
 
+from evaluators.judge import static_check
+from evaluators.target import load_target
 from population.candidate import Operator, Proposal
 from population.evaluation import Rejected
 from vibeserve.mutators import Mutation, RecipeMutator, read_genome
@@ -25,6 +27,7 @@ def test_recipes_of_the_other_target_do_not_apply() -> None:
 
 def test_every_order_in_which_recipes_claim_to_apply_works(tmp_path: Path) -> None:
     rng, mutator, applied = np.random.default_rng(0), RecipeMutator(RECIPES), set()
+    inspection = load_target(TARGET).inspection
     for walk in range(12):
         tree = make_tree(tmp_path / str(walk))
         for name in rng.permutation(sorted(GPU_RECIPES) * 3):
@@ -40,6 +43,7 @@ def test_every_order_in_which_recipes_claim_to_apply_works(tmp_path: Path) -> No
             applied.add(str(name))
         for path in tree.glob("*.py"):
             compile(path.read_text(), str(path), "exec")
+        assert static_check(tree, inspection) is None
     assert applied == set(GPU_RECIPES)
 
 
