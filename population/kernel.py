@@ -187,8 +187,9 @@ class Kernel:
     def _thin(self, keeper: int) -> None:
         """Of those whom the row keeps, some hide others: let them keep those."""
         named, under = np.array(self._hidden.pop(keeper, array("q")), dtype=np.intp), self._under.get(keeper, set())
-        hidden = np.unique(named[np.frombuffer(self._keeper, dtype=np.int64)[named] == keeper])
-        kept = np.concatenate([hidden, np.array(sorted(under), dtype=np.intp)])
+        hidden = named[np.frombuffer(self._keeper, dtype=np.int64)[named] == keeper]
+        # A row that was hidden, changed and came under the same keeper is in both.
+        kept = np.unique(np.concatenate([hidden, np.array(list(under), dtype=np.intp)]))
         kept, points = kept[self._ranking(kept)], self._rows.points
         pivots = kept[:_PIVOTS]
         hides = _hides(_rows_by_columns(points[kept]), points[pivots])
