@@ -30,7 +30,7 @@ def artifacts_key(target: Target) -> str:
     return hashlib.sha256(f"{digest(target.folder / 'reference')} {json.dumps(command)}".encode()).hexdigest()
 
 
-def artifacts_folder(target: Target, cache: Path, cpus: tuple[int, ...] = ()) -> Path:
+def artifacts_folder(target: Target, cache: Path, cpus: tuple[int, ...] = (), gpus: tuple[str, ...] = ()) -> Path:
     """The folder for `{artifacts}`, built now if this node has none yet; without `[artifacts]` the reference folder.
 
     Other processes of the node that want the same artifacts wait for one of them to build.
@@ -49,13 +49,13 @@ def artifacts_folder(target: Target, cache: Path, cpus: tuple[int, ...] = ()) ->
         with (store / f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                _build(target, folder, cpus)
+                _build(target, folder, cpus, gpus)
     except OSError as error:
         raise InfrastructureError(f"cannot store artifacts in {store}: {error.strerror or error}") from error
     return folder
 
 
-def _build(target: Target, folder: Path, cpus: tuple[int, ...]) -> None:
+def _build(target: Target, folder: Path, cpus: tuple[int, ...], gpus: tuple[str, ...]) -> None:
     assert target.artifacts is not None
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name[:12]}-", dir=folder.parent))
     try:
@@ -69,6 +69,7 @@ def _build(target: Target, folder: Path, cpus: tuple[int, ...]) -> None:
             log=scratch / "build.log",
             home=scratch / "home",
             cpus=cpus,
+            gpus=gpus,
         )
         outcome = run_trusted(command, {"artifacts": str(made)})
         if outcome.code != 0:

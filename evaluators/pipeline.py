@@ -63,13 +63,14 @@ class LocalEvaluator:
         try:
             sandbox = self._sandbox or choose(self._allow_reduced, task.first_party)
             if task.target not in self._targets:
-                self._targets[task.target] = prepare(task.target, self._cache, lease.cpus)
+                self._targets[task.target] = prepare(task.target, self._cache, lease.cpus, lease.gpus)
             ready = self._targets[task.target]
             site = Site(
                 task=task, lease=lease, target=ready.target, artifacts=ready.artifacts, vocab=ready.vocab,
                 roof=ready.roof, sandbox=sandbox,
                 scratch=lease.scratch, noise_retries=self._noise_retries,
                 output=task.output or lease.scratch / "output",
+                compiled=self._cache / "compiled",
             )  # fmt: skip
             health = gpu_health.look(lease.gpus)
             evaluation = _Evaluation(site, clock).run()
@@ -112,7 +113,7 @@ class _Evaluation:
                 return rejected
             if site.task.until is Stage.CHECKER:
                 return Measurement(samples={})
-            if not (site.task.judged and site.target.server.restart_after_checker):
+            if not (site.task.judged and site.restarts):
                 return self._benchmark(server)
         # What the checker taught it goes with its memory and its home.
         shutil.rmtree(site.home, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evaluators.load.metrics import only_bounds
 from evaluators.load.record import Response
 from evaluators.load.result import ErrorGroup, LoadResult, error_groups, result_json
 from evaluators.noise import CpuWindow
@@ -46,7 +47,7 @@ def readings(repeat: Repeat, best: Mapping[str, float]) -> dict[str, float] | Re
     """
     values: dict[str, float] = {}
     alone = len(repeat.results) == 1
-    tokens = 0.0
+    tokens, too_small = 0.0, set[str]()
     for result in repeat.results:
         name = result.load.name
         if (fault := protocol_fault(result.responses, f"load '{name}'")) is not None:
@@ -61,17 +62,20 @@ def readings(repeat: Repeat, best: Mapping[str, float]) -> dict[str, float] | Re
                 )
             return rejection(silence, result.errors)
         tokens += result.metrics["total_output_tokens"]
+        unseen = tuple(f"_{latency}_ms" for latency in only_bounds(result.responses))
         try:
             for metric, value in result.metrics.items():
                 number = check_metric(f"{metric}@{name}", value, infinite=metric.endswith("_ms"))
                 values[f"{metric}@{name}"] = number
                 if alone:
                     values[metric] = number
+                if unseen and metric.endswith(unseen):
+                    too_small |= {f"{metric}@{name}", metric}
         except Malformed as error:
             return rejection(str(error), result.errors)
     values["cpu_ms_per_token"] = max(0.0, repeat.window.server_s) * 1000 / tokens
     values["foreign_cpu_share"] = repeat.window.foreign_share
-    return impossible(values, best) or values
+    return impossible({name: value for name, value in values.items() if name not in too_small}, best) or values
 
 
 def protocol_fault(responses: Sequence[Response], where: str) -> Rejected | None:

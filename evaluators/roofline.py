@@ -41,13 +41,13 @@ class Roof:
     work: Work | None = None
 
 
-def roof(target: Target, artifacts: Path, cache: Path, cpus: tuple[int, ...] = ()) -> Roof:
+def roof(target: Target, artifacts: Path, cache: Path, cpus: tuple[int, ...] = (), gpus: tuple[str, ...] = ()) -> Roof:
     """As measured and declared; of two ceilings for one metric the more generous one counts.
 
     Raises:
         InfrastructureError: the target's `[roofline]` command failed.
     """
-    measured = _measured(target, artifacts, cache, cpus)
+    measured = _measured(target, artifacts, cache, cpus, gpus)
     found = dict(measured.best)
     for ceiling in target.ceilings:
         known = found.get(ceiling.metric, ceiling.best)
@@ -74,25 +74,27 @@ def smaller_is_better(name: str) -> bool:
     return name.partition("@")[0].endswith("_ms")
 
 
-def _measured(target: Target, artifacts: Path, cache: Path, cpus: tuple[int, ...]) -> Roof:
+def _measured(target: Target, artifacts: Path, cache: Path, cpus: tuple[int, ...], gpus: tuple[str, ...]) -> Roof:
     """What the target's command says of this node; run at the first evaluation, kept for the later ones."""
     table = target.roofline
     if table is None:
         return Roof()
-    key = [os.uname().nodename, len(cpus), digest(target.folder / "reference"), digest(target.folder / "target.toml")]
+    parts = [digest(target.folder / name) for name in ("reference", "target.toml")]
+    key = [os.uname().nodename, len(cpus), len(gpus), *parts]
     file = cache / "roofline" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.json"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix="measure-", dir=file.parent))
         try:
-            _run(target, artifacts, scratch, cpus)
+            _run(target, artifacts, scratch, (cpus, gpus))
             (scratch / "roofline.json").replace(file)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return _read(file)
 
 
-def _run(target: Target, artifacts: Path, scratch: Path, cpus: tuple[int, ...]) -> None:
+def _run(target: Target, artifacts: Path, scratch: Path, on: tuple[tuple[int, ...], tuple[str, ...]]) -> None:
+    """`on`: CPUs and GPUs."""
     assert target.roofline is not None
     command = TrustedCommand(
         table="roofline",
@@ -101,7 +103,8 @@ def _run(target: Target, artifacts: Path, scratch: Path, cpus: tuple[int, ...]) 
         timeout_s=target.roofline.timeout_s,
         log=scratch / "roofline.log",
         home=scratch / "home",
-        cpus=cpus,
+        cpus=on[0],
+        gpus=on[1],
     )
     output = scratch / "roofline.json"
     outcome = run_trusted(command, {"artifacts": str(artifacts), "output": str(output)})

@@ -74,12 +74,19 @@ class PlainSandbox:
         return RunningProcess(launch)
 
 
-def clean_environment(home: Path, gpus: tuple[str, ...] = (), extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def clean_environment(
+    home: Path,
+    gpus: tuple[str, ...] = (),
+    extra: Mapping[str, str] | None = None,
+    compiled: Path | None = None,
+) -> dict[str, str]:
     """The allow-list: everything a command sees, built from nothing; `extra` is what the target's `[server] env` adds.
 
-    Never PYTHONPATH, RAY_*, keys or the caller's HOME. Caches go below `home`, which is private to one evaluation.
+    Never PYTHONPATH, RAY_*, keys or the caller's HOME. Caches go below `home`, which is private to one evaluation;
+    where `compiled` is given, those of compilers go there.
     """
     cache = home / ".cache"
+    compilers = compiled or cache
     temporary = home / "tmp"
     try:
         temporary.mkdir(parents=True, exist_ok=True)
@@ -99,9 +106,9 @@ def clean_environment(home: Path, gpus: tuple[str, ...] = (), extra: Mapping[str
         "XDG_CACHE_HOME": str(cache),
         "HF_HOME": str(cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "CUDA_CACHE_PATH": str(cache / "cuda"),
+        "TRITON_CACHE_DIR": str(compilers / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(compilers / "inductor"),
+        "CUDA_CACHE_PATH": str(compilers / "cuda"),
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         **(extra or {}),
     }

@@ -37,6 +37,8 @@ class Site:
     scratch: Path
     noise_retries: int
     output: Path
+    compiled: Path
+    """Where compilers keep what they made for trees that are `trusting`."""
     home: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,20 +46,46 @@ class Site:
         self.output.mkdir(parents=True, exist_ok=True)
         (self.output / "requests.jsonl").unlink(missing_ok=True)  # the client appends
 
+    @property
+    def trusting(self) -> bool:
+        """Whether this tree is made of the checkout's own files and runs as they are: unconfined.
+
+        Then nothing is gained by hiding from a server that it is now measured, not checked, and that it was started
+        before: kernels are compiled once per machine instead of twice per evaluation, and the process that answered the
+        checker goes on. Any other tree begins each boot with an empty home: what survives a restart tells it which one
+        counts, and can carry what the checker asked.
+        """
+        return self.task.first_party and self.sandbox.tier == "C"
+
+    @property
+    def restarts(self) -> bool:
+        """Whether another process is measured than the one that answered the checker."""
+        return self.target.server.restart_after_checker and not self.trusting
+
+    @property
+    def _client_cpus(self) -> int:
+        """How many of the lease's CPUs the client has; on a smaller machine than the target wants, the server keeps
+        one."""
+        return max(1, min(self.target.resources.client_cpus, len(self.lease.cpus) - 1))
+
+    @property
+    def _server_cpus(self) -> tuple[int, ...]:
+        return self.lease.cpus[: -self._client_cpus] or self.lease.cpus
+
     def server(self, pod: Pod | None) -> ServerUnderTest:
         """The candidate's server."""
         return ServerUnderTest(self.command(), self.sandbox, pod=pod)
 
     def command(self) -> ServerCommand:
-        """How it starts: pinned to all CPUs but the client's, where there are two or more."""
+        """How it starts: pinned to all CPUs but the client's, where there are more than the client's."""
         table = self.target.server
         return ServerCommand(
             table=table,
             workspace=self.task.workspace,
             log=self.output / "server.log",
-            env=clean_environment(self.home, self.lease.gpus, table.env),
+            env=clean_environment(self.home, self.lease.gpus, table.env, self.compiled if self.trusting else None),
             placeholders={"python": sys.executable, "artifacts": str(self.artifacts)},
-            cpus=self.lease.cpus[:-1] or self.lease.cpus,
+            cpus=self._server_cpus,
             gpus=self.lease.gpus,
             readable=(self.artifacts,),
         )
@@ -117,7 +145,7 @@ class Site:
         """
         longest_s = max((load.window_s or _DEFAULT_WINDOW_S for load in self.loads()), default=_DEFAULT_WINDOW_S)
         return ClientOptions(
-            cpus=self.lease.cpus[-1:],
+            cpus=self.lease.cpus[-self._client_cpus :],
             log=self.output / "requests.jsonl",
             pod=pod,
             warmup_timeout_s=min(_LONGEST_WARMUP_S, max(_LEAST_WARMUP_S, _WARMUP_WINDOWS * longest_s)),

@@ -30,6 +30,8 @@ from evaluators.target_schema import (
 from population.errors import ConfigError
 from population.objectives import Direction, Objective, ObjectiveSet, load_objectives
 
+BUILT = "{artifacts}/"
+"""What a path begins with that leads into the artifacts."""
 _DEFAULT_BENCHMARK = ("{python}", "benchmark/benchmark.py", "--url", "{url}", "--output-json", "{output}")
 _DEFAULT_OBJECTIVES = ObjectiveSet(
     (
@@ -73,11 +75,22 @@ class Target:
         """Whether our own client measures, rather than a benchmark of the target's own."""
         return self.benchmark.command is None
 
-    def vocabulary(self) -> tuple[str, ...] | None:
-        """Token strings by id; None if the target declares none."""
-        if self.model.vocab is None:
+    @property
+    def vocab_is_built(self) -> bool:
+        """Whether the vocabulary is among the artifacts, and so unknown before they are there."""
+        return self.model.vocab is not None and self.model.vocab.startswith(BUILT)
+
+    def vocabulary(self, artifacts: Path | None = None) -> tuple[str, ...] | None:
+        """Token strings by id; None if the target declares none, or one of the artifacts and `artifacts` is not given.
+
+        Raises:
+            OSError, ValueError: the file is not there, or no JSON.
+        """
+        vocab = self.model.vocab
+        if vocab is None or (self.vocab_is_built and artifacts is None):
             return None
-        return tuple(json.loads((self.folder / self.model.vocab).read_text(encoding="utf-8")))
+        path = self.folder / vocab if artifacts is None else self.folder / vocab.replace(BUILT, f"{artifacts}/", 1)
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
 
     @property
     def prompt_ids(self) -> tuple[int, int]:

@@ -36,6 +36,7 @@ def target_problems(target: Target, settings: Path) -> list[str]:
         *_of_model(target, settings),
         *_of_ceilings(target, settings),
         *_of_inspection(target, settings),
+        *_of_resources(target, settings),
     ]
 
 
@@ -65,7 +66,10 @@ def _of_commands(target: Target, settings: Path) -> list[str]:
 def _of_model(target: Target, settings: Path) -> list[str]:
     where = f"{settings}: [model]"
     size = None
-    if target.model.vocab is not None:
+    if target.vocab_is_built:
+        if target.artifacts is None:
+            return [f"{where} 'vocab': {target.model.vocab} needs an [artifacts] command that builds it"]
+    elif target.model.vocab is not None:
         try:
             vocabulary = target.vocabulary() or ()
         except (OSError, ValueError, TypeError) as error:
@@ -89,6 +93,13 @@ def _of_model(target: Target, settings: Path) -> list[str]:
 def _of_inspection(target: Target, settings: Path) -> list[str]:
     unknown = sorted(target.inspection.allow.keys() - RULE_IDS)
     return [f"{settings}: [inspection.allow] unknown rule '{rule}'{did_you_mean(rule, RULE_IDS)}" for rule in unknown]
+
+
+def _of_resources(target: Target, settings: Path) -> list[str]:
+    cpus, client_cpus = target.resources.cpus, target.resources.client_cpus
+    if client_cpus == 1 or client_cpus < cpus:
+        return []
+    return [f"{settings}: [resources] 'client_cpus': expected fewer than cpus = {cpus}, got {client_cpus}"]
 
 
 def _of_ceilings(target: Target, settings: Path) -> list[str]:

@@ -63,7 +63,8 @@ class ModelTable:
 
     name: Annotated[str, StringConstraints(min_length=1)] = "default"
     vocab: str | None = None
-    """JSON list of token strings, relative to the target; None: the text of answers is not checked."""
+    """JSON list of token strings, relative to the target or below `{artifacts}`; None: the text of answers is not
+    checked."""
     prompt_ids: tuple[TokenId, TokenId] | None = None
     """Inclusive range of ids; None: the whole vocabulary."""
 
@@ -153,6 +154,8 @@ class ResourcesTable:
     labels: Mapping[str, str] = Field(default_factory=dict)
     """Ray node labels that the node must have, as Ray's selectors spell them: `{"rack" = "in(a,b)"}`."""
     cpus: Count = 1
+    client_cpus: Count = 1
+    """How many of them are the load client's, and not the server's; with one CPU they share it."""
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)

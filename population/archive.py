@@ -14,8 +14,9 @@ from population.candidate import Candidate, Child, Failure
 from population.dominance import Points
 from population.errors import ConfigError, RunError
 from population.evaluation import Evaluation, Rejected, Scored, Stage
-from population.kernel import IntArray, Kernel, Rows
+from population.kernel import Kernel
 from population.objectives import FloatArray, ObjectiveSet, objective_samples
+from population.rows import IntArray, Rows
 from population.statistics import Estimate, estimate
 
 NOISY = "noisy"

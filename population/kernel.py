@@ -22,70 +22,29 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from population.dominance import BoolArray, FloatArray, Points, beyond_margin, total_costs
-
-IntArray = npt.NDArray[np.intp]
-Key = tuple[float, ...]
+from population.dominance import BoolArray, FloatArray, Points, beyond_margin
+from population.rows import IntArray, Key, Rows
 
 SLACK = 1e-9
 """Difference of costs (logarithms) that rounding cannot make: costs are below 1e3, so an ulp is below 2e-13."""
 _NOBODY = -1
 _CHUNK = 200_000
 """Comparisons of one objective made at once."""
-
-
-class Rows:
-    """Points by row number, where rows are added and changed. Row numbers are the order of arrival."""
-
-    def __init__(self, objectives: int) -> None:
-        self._count = 0
-        self._table = np.empty((3, 16, objectives))
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def points(self) -> Points:
-        """All rows (N, M), as views that later changes show in; rows that were given up keep their last values."""
-        costs, low, high = self._table[:, : self._count]
-        return Points(costs, low, high)
-
-    def append(self, costs_M: FloatArray, low_M: FloatArray, high_M: FloatArray) -> int:
-        """The number of the new row."""
-        if self._count == self._table.shape[1]:
-            self._table = np.concatenate([self._table, np.empty_like(self._table)], axis=1)
-        self._count += 1
-        self.change(self._count - 1, costs_M, low_M, high_M)
-        return self._count - 1
-
-    def change(self, row: int, costs_M: FloatArray, low_M: FloatArray, high_M: FloatArray) -> None:
-        self._table[0, row], self._table[1, row], self._table[2, row] = costs_M, low_M, high_M
-
-    def later(self, rows: IntArray, than: int) -> BoolArray:
-        """Which of the rows have a larger key than one."""
-        costs, one = self._table[0, rows], np.array([than], dtype=np.intp)
-        totals, total = total_costs(costs), total_costs(self._table[0, one])[0]
-        found: BoolArray = totals > total
-        ties = np.flatnonzero(totals == total)
-        if len(ties):
-            (key,) = self.keys(one)
-            found[ties] = [other > key for other in self.keys(rows[ties])]
-        return found
-
-    def keys(self, rows: IntArray) -> list[Key]:
-        """What orders the rows as `dominance.ranking` does: total cost, costs, row."""
-        costs = self._table[0, rows]
-        columns = [total_costs(costs), *costs.T, rows]
-        return list(zip(*(column.tolist() for column in columns), strict=True))
+_CROWD = 128
+"""How many rows one may keep outside before some of them are kept by others of them."""
+_PIVOTS = 32
+"""Of a crowd, the first, by whom the others may be hidden."""
 
 
 class Kernel:
-    """The kernel of some of the rows; see the module."""
+    """The kernel of some of the rows; see the module. `crowd`: see `_CROWD`."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, crowd: int = _CROWD) -> None:
         self._rows = rows
+        self._crowd = crowd
+        self._limits: dict[int, int] = {}
+        """Row → how many it may keep, where that is more than `crowd`: those that nobody of them hides."""
         self._keys: list[Key] = []
         """Of the members, ascending."""
         self._members: list[int] = []
@@ -125,6 +84,7 @@ class Kernel:
         else:
             self._under.get(self._keeper[row], set()).discard(row)
         self._keeper[row] = _NOBODY
+        self._limits.pop(row, None)
         left = self._under.pop(row, set())
         named = np.array(self._hidden.pop(row, array("q")), dtype=np.intp)
         mine = named[np.frombuffer(self._keeper, dtype=np.int64)[named] == row]
@@ -220,6 +180,26 @@ class Kernel:
             self._hidden.setdefault(keeper, array("q")).append(row)
         else:
             self._under.setdefault(keeper, set()).add(row)
+        size = len(self._hidden.get(keeper, ())) + len(self._under.get(keeper, ()))
+        if size > self._limits.get(keeper, self._crowd):
+            self._thin(keeper)
+
+    def _thin(self, keeper: int) -> None:
+        """Of those whom the row keeps, some hide others: let them keep those."""
+        named, under = np.array(self._hidden.pop(keeper, array("q")), dtype=np.intp), self._under.get(keeper, set())
+        hidden = named[np.frombuffer(self._keeper, dtype=np.int64)[named] == keeper]
+        # A row that was hidden, changed and came under the same keeper is in both.
+        kept = np.unique(np.concatenate([hidden, np.array(list(under), dtype=np.intp)]))
+        kept, points = kept[self._ranking(kept)], self._rows.points
+        pivots = kept[:_PIVOTS]
+        hides = _hides(_rows_by_columns(points[kept]), points[pivots])
+        hides &= np.arange(len(pivots)) < np.arange(len(kept))[:, None]
+        moved: BoolArray = np.asarray(hides.any(axis=1), dtype=np.bool_)
+        self._hidden[keeper] = array("q", [row for row in kept[~moved].tolist() if row not in under])
+        self._limits[keeper] = max(self._crowd, 2 * int((~moved).sum()))
+        under.difference_update(kept[moved].tolist())
+        for row, pivot in zip(kept[moved].tolist(), pivots[hides[moved].argmax(axis=1)].tolist(), strict=True):
+            self._attach(row, pivot, True)
 
 
 def _rows_by_columns(points: Points) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -18,7 +18,7 @@ from population.recipe import Recipe
 from search import gaps, racing, selection
 from search.bandit import BanditConfig, Pull, choose
 from search.confidence import ConfidenceConfig, chance
-from search.history import Key
+from search.history import Key, family
 from search.indicators import Unclaimed, improvements, reference
 from search.landscape import FloatArray, Landscape, spread, survey
 from search.moves import Move, MoveConfig, moves_from, recipe_moves, steps_only
@@ -28,6 +28,8 @@ from search.surrogate import SurrogateConfig, sample
 
 _MEASURED = 64
 """Members of the front over which gains of hypervolume are measured; of a larger one, a spread."""
+_UNINFORMED = 2
+"""Knob changes in flight per knob that need no child of the same recipes to have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,9 @@ class EvolveConfig:
     agent_share: float = 0.5
     """Probability 0..1 that a proposal is a free edit by an agent, where there is one; so is every proposal for which
     nothing else is left."""
+    tune_ahead: float = 1.0
+    """Knob changes in flight that trees which differ in knobs alone may have, per child of theirs that has ended; two
+    per knob of theirs may always be in flight."""
     use_bandit: bool = False
     """Whether the operator is chosen first, by hypervolume gain per second; otherwise all moves compete directly."""
     reach: float = 0.1
@@ -114,7 +119,7 @@ class EvolvePolicy:
         dials = replace(self.config.moves.variation, dial_bias=1.0)
         only = replace(self.config.moves, operators=(Operator.TUNE,), variation=dials)
         ends = [land.names[i] for i in (pool.gap.better, pool.gap.worse)]
-        ripe = [end for end in ends if self._ripe(land, end, taken)]
+        ripe = [end for end in ends if self._may_tune(land, end) and self._ripe(land, end, taken)]
         return [move for end in ripe for move in moves_from(land, end, [], taken, only, rng)]
 
     def _shared(self, moves: list[Move], rng: np.random.Generator) -> list[Move]:
@@ -143,7 +148,15 @@ class EvolvePolicy:
     ) -> list[Move]:
         others = pool.survivors_S[pool.survivors_S != parent]
         mates = [land.names[i] for i in rng.permutation(others)[: self.config.mates_considered]]
-        return moves_from(land, land.names[parent], mates, taken, self.config.moves, rng)
+        member, moves = land.names[parent], self.config.moves
+        if not self._may_tune(land, member):
+            moves = replace(moves, operators=tuple(op for op in moves.operators if op is not Operator.TUNE))
+        return moves_from(land, member, mates, taken, moves, rng)
+
+    def _may_tune(self, land: Landscape, member: str) -> bool:
+        """Whether knob changes in flight, chosen without each other's results, would still not outnumber the known."""
+        kin, knobs = family(land.pedigree(member)), len(land.knobs(member))
+        return land.history.flying[kin] < max(_UNINFORMED * knobs, self.config.tune_ahead * land.history.families[kin])
 
     def _parent(self, pool: Pool, rng: np.random.Generator) -> int:
         if len(pool.front_F) and rng.random() < self.config.frontier_bias:

@@ -18,12 +18,21 @@ from population.archive import Archive
 from population.candidate import Candidate, Child, Operator, Proposal
 from population.evaluation import Rejected, Scored, Stage
 from population.genome import Genome, Knob, KnobValue
-from population.kernel import Key as RowKey
-from population.kernel import Rows
+from population.rows import Key as RowKey
+from population.rows import Rows
 from search.pedigree import Descent, Pedigree
 from search.variation import to_unit
 
-Key = Pedigree | tuple[str, tuple[str, ...]]
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """All trees of the same recipes and free edits: they differ in their knobs alone."""
+
+    recipes: frozenset[str]
+    edits: frozenset[int]
+
+
+Key = Pedigree | Family | tuple[str, tuple[str, ...]]
 
 WRONG = (Stage.SMOKE, Stage.CHECKER, Stage.AUDIT)
 """Stages that reject a child because its answers are wrong, a verdict on the idea rather than on its execution."""
@@ -113,7 +122,9 @@ class History:
         self.tried: set[Key] = set()
         """Pedigrees and (recipe or operator, parents) whose result is known."""
         self.flying: Counter[Key] = Counter()
-        """The same of pending proposals."""
+        """The same of pending proposals; and of every family, how many of its knob changes are pending."""
+        self.families: Counter[Family] = Counter()
+        """How many children of a family have ended, whatever became of them."""
         self.outcomes: dict[str, Tally] = {}
         self.dials: set[str] = set()
         """Knobs of scored candidates that are said to trade objectives."""
@@ -171,12 +182,15 @@ class History:
         if proposal.operator is Operator.TUNE and proposal.parents[0] in self.pedigrees:
             parent = proposal.parents[0]
             found.add(with_all_knobs(self.pedigrees[parent], self._genomes[parent].genome, proposal.knobs))
+            found.add(family(self.pedigrees[parent]))
         return frozenset(found)
 
     def _extend(self, child: Child) -> None:
         proposal = child.proposal
         pedigree = self.descent.child(proposal, self.pedigrees)
         self.tried.update(keys(proposal, pedigree))
+        if pedigree is not None:
+            self.families[family(pedigree)] += 1
         if isinstance(child, Candidate) and pedigree is not None:
             self.pedigrees[child.id] = pedigree
             self.tried.add(with_all_knobs(pedigree, child.genome, {}))
@@ -194,6 +208,10 @@ class Tried:
 
     def __contains__(self, key: object) -> bool:
         return key in self.history.tried or key in self.history.flying
+
+
+def family(pedigree: Pedigree) -> Family:
+    return Family(pedigree.recipes, pedigree.edits)
 
 
 def with_all_knobs(pedigree: Pedigree, genome: Genome, knobs: Mapping[str, KnobValue]) -> Pedigree:

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from population.archive import Archive
-from population.kernel import IntArray, Kernel, Rows
+from population.kernel import Kernel
+from population.rows import IntArray, Rows
 from search.survival import FloatArray, finite
 
 

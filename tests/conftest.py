@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -20,11 +21,11 @@ def pytest_report_header() -> list[str]:
     lines = [f"no isolation tier {tier} here: {why}" for tier, why in _missing().items()]
     if not os.environ.get("VIBESERVE_CLIS"):
         lines.append("no coding CLIs are tried: scripts/install_clis DIR, then VIBESERVE_CLIS=DIR")
-    return (
-        lines
-        if _browser()
-        else [*lines, "no chromium here, so no page of the dashboard is opened: apt install chromium"]
-    )
+    if not _browser():
+        lines.append("no chromium here, so no page is opened: apt install chromium")
+    if absent := [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]:
+        lines.append(f"no {' and no '.join(absent)} here, which tests/llama computes with: uv sync --group torch")
+    return lines
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from population.evaluation import Evaluation, Rejected, Stage
 from population.objectives import objective_samples
 from population.statistics import estimate
 from population.trees import SKIPPED
-from vibeserve.lease import lease
+from vibeserve.lease import lease, visible_gpus
 from vibeserve.tiers import is_own_seed
 
 
@@ -35,7 +35,7 @@ def judge_folder(
         IsolationError: this machine cannot contain what is in the folder.
         InfrastructureError: the machine's fault.
     """
-    with lease(target.resources.cpus) as granted:
+    with lease(target.resources.cpus, visible_gpus(target.resources.num_gpus)) as granted:
         workspace = granted.scratch / "workspace"
         try:
             shutil.copytree(folder, workspace, symlinks=True, ignore=shutil.ignore_patterns(*SKIPPED, "*.pyc"))

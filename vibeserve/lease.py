@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from evaluators.evaluator import Lease
+from evaluators.node import nvidia_gpus
 from population.errors import InfrastructureError
 
 _POLL_S = 0.05
@@ -28,6 +29,14 @@ def allowed_cpus() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+def visible_gpus(count: int) -> tuple[str, ...]:
+    """The GPUs that this process was given, by CUDA_VISIBLE_DEVICES (Ray sets it); without it, the first `count`."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return tuple(gpu for gpu in listed.split(",") if gpu)
+    return tuple(map(str, range(min(count, len(nvidia_gpus()) if count else 0))))
 
 
 @contextmanager

@@ -417,6 +417,7 @@ def _kit(
         ),
         evaluator=evaluator or LocalEvaluator(allow_reduced=config.evaluation.allow_reduced_isolation),
         cpus=target.resources.cpus,
+        gpus=target.resources.num_gpus,
         first_party=state.started.first_party and tiers.is_mechanical(operators),
     )
 

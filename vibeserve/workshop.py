@@ -23,7 +23,7 @@ from population.errors import InfrastructureError, ProviderDown, ProviderError, 
 from population.evaluation import Place, Rejected, Scored, Stage
 from population.repository import Repository
 from vibeserve.executor import Delta, Evaluated, Failed, Fault, Made, MeasureTask, Mutated, MutateTask
-from vibeserve.lease import lease
+from vibeserve.lease import lease, visible_gpus
 from vibeserve.making import Maker, Makers, NoWork, Work
 from vibeserve.mutators import Settling, Workplace
 from vibeserve.same_hardware import Fingerprint, differences
@@ -49,6 +49,8 @@ class Kit:
     evaluator: Evaluator
     cpus: int
     """Logical CPUs per evaluation."""
+    gpus: int = 0
+    """GPUs per evaluation."""
     first_party: bool = False
     """Whether all trees of the run are made of the checkout's own files (`vibeserve.tiers`)."""
     identify: Callable[[Sequence[str] | None], Fingerprint] = fingerprint
@@ -144,7 +146,7 @@ class Workshop:
     def _measure(self, task: MeasureTask, progress: Callable[[Stage], None]) -> Evaluated:
         started = time.monotonic()
         self.receive(task.chain)
-        with lease(self._kit.cpus, _visible_gpus()) as granted:
+        with lease(self._kit.cpus, visible_gpus(self._kit.gpus)) as granted:
             found = self._require_hardware(granted.gpus)
             workspace, output = granted.scratch / "workspace", granted.scratch / "output"
             workspace.mkdir()
@@ -247,11 +249,6 @@ def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         return Fault(reason=f"{what}: internal error at {place}, please report it: {error!r}", retryable=False)
-
-
-def _visible_gpus() -> tuple[str, ...]:
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return tuple(gpu for gpu in listed.split(",") if gpu)
 
 
 def _texts(folder: Path) -> tuple[tuple[str, str], ...]:

@@ -1,12 +1,12 @@
 """Measures what one decision costs as the archive grows: propose, add, the front, the bar, re-measurement, twin lookup.
 
-python -m benchmarks.cluster.decisions [--sizes 100 1000 10000 100000] [--repeats 5] [--world WORLD] [--out FOLDER]
+python -m benchmarks.cluster.decisions [--sizes 100 1000 10000 100000] [--repeats 3] [--world WORLD] [--out FOLDER]
 
 Two worlds: `recipes` has tiny-llama's recipes and knobs as benchmarks/search/synthetic.py models them, `dials` a tree
 of continuous knobs alone whose front is long. Archives are grown by random descent, with measurement noise, because
 what is measured is the cost at a size and not the search. CPU milliseconds of this process; every repeat is another
 archive object with other children, and within a repeat all sizes are of one archive as it grows. Writes `decisions.md`
-and, with --plot, `decisions.svg` beside it.
+and, with --plot, `decisions.png` beside it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ from search.evolve import EvolveConfig, EvolvePolicy
 HERE = Path(__file__).parent
 CALLS = 20
 """Children over which a cost is averaged, at every size and repeat."""
+HEAD = """# Cost of one decision
+
+Made by `python -m benchmarks.cluster.decisions --plot`: CPU ms, median [least, most] of {repeats} archives per world.
+`per child` is propose + add + front + bar + twin, what every child costs; `doubt` (whom to measure once more) and
+`remeasure` (take in what it gave) come when a slot is idle. From 1,000 to the largest size, log n grows {growth:.2f}
+times."""
 PENDING = 8
+PLOTTED = {"per child": "C3", "propose": "C0", "add": "C1", "doubt": "C2", "remeasure": "C4"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,19 +201,21 @@ def spread(values: np.ndarray) -> str:  # type: ignore[type-arg]
 
 
 def plot(path: Path, sizes: list[int], found: Mapping[str, list[dict[int, dict[str, float]]]]) -> None:
-    """CPU ms per decision over n, doubly logarithmic, every repeat a line; needs matplotlib."""
-    from matplotlib import pyplot
+    """CPU ms per decision over log n, every repeat a line, and what grows as log n does; needs matplotlib."""
+    from matplotlib.figure import Figure
 
-    figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 4), sharey=True, squeeze=False)
-    for axis, (world, runs) in zip(axes[0], found.items(), strict=True):
-        for name, colour in (("per child", "C3"), ("propose", "C0"), ("add", "C1"), ("doubt", "C2")):
+    figure = Figure(figsize=(4.2 * len(found), 3.4), layout="constrained")
+    grid = figure.subplots(1, len(found), sharey=True, squeeze=False)
+    for axis, (world, runs) in zip(grid[0], found.items(), strict=True):
+        for name, colour in PLOTTED.items():
             for i, run in enumerate(runs):
-                axis.loglog(sizes, [run[s][name] for s in sizes], colour, alpha=0.6, label=None if i else name)
+                axis.loglog(sizes, [run[s][name] for s in sizes], colour, alpha=0.7, label=None if i else name)
+        start = float(np.median([run[sizes[0]]["per child"] for run in runs]))
+        grows = [start * np.log(size) / np.log(sizes[0]) for size in sizes]
+        axis.loglog(sizes, grows, color="grey", linestyle=":", label="log n")
         axis.set(title=world, xlabel="candidates", ylabel="CPU ms")
-        axis.axhline(10, color="grey", linestyle=":")
-        axis.legend()
-    figure.tight_layout()
-    figure.savefig(path)
+        axis.legend(fontsize=7, ncols=2)
+    figure.savefig(path, dpi=80)
 
 
 def main() -> None:
@@ -224,21 +233,17 @@ def main() -> None:
             for size in options.sizes:
                 run.grow(size)
                 costs[size] = decisions(run)
-                print(
-                    f"{world} {seed} {size}: " + ", ".join(f"{k} {v:.3g}" for k, v in costs[size].items()), flush=True
-                )
+                cells = ", ".join(f"{k} {v:.3g}" for k, v in costs[size].items())
+                print(f"{world} {seed} {size}: {cells}", flush=True)
             found.setdefault(world, []).append(costs)
-    lines = [
-        "# Cost of one decision",
-        "",
-        "Made by `python -m benchmarks.cluster.decisions`; CPU ms, median [least, most].",
-    ]
+    growth = np.log(options.sizes[-1]) / np.log(1000)
+    lines = [f"{HEAD.format(repeats=options.repeats, growth=growth)}\n\n![CPU ms over candidates](decisions.png)"]
     for world, runs in found.items():
         lines += ["", *table(world, options.sizes, runs)]
     (options.out / "decisions.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
     if options.plot:
-        plot(options.out / "decisions.svg", options.sizes, found)
+        plot(options.out / "decisions.png", options.sizes, found)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ from population.recipe import Recipe
 from search.baselines import BarrierPolicy, Nsga2Config, Nsga2Policy, RandomPolicy
 from search.evolve import EvolveConfig, EvolvePolicy
 from search.indicators import hypervolume
-from search.moves import MoveConfig
+from search.moves import MoveConfig, steps_only
 from search.policy import Policy
 
 Recipes = Mapping[str, Recipe]
 Make = Callable[[Recipes], Policy]
 GENERATION = 4
 NO_MERGE = MoveConfig(operators=(Operator.RECIPE, Operator.TUNE))
+NO_LEAPS = steps_only(MoveConfig())
 NO_TUNE = MoveConfig(operators=(Operator.RECIPE, Operator.MERGE))
 D = EvolveConfig()
 ONE_SLOT = Setting()
@@ -61,9 +62,14 @@ def ablations() -> dict[str, tuple[Make, Setting]]:
         "early_tune 1": evolve(replace(D, early_tune=1.0)),
         "gap_bias 0.3": evolve(replace(D, gap_bias=0.3)),
         "no unlock bonus": evolve(replace(D, unlock_bonus=0.0)),
+        "no leaps": evolve(replace(D, moves=NO_LEAPS)),
+        "reach 0": evolve(replace(D, reach=0.0)),
+        "surrogate without fit": evolve(replace(D, surrogate=replace(D.surrogate, fit=False))),
+        "surrogate without level": evolve(replace(D, surrogate=replace(D.surrogate, level=0.0))),
     }
     four: dict[str, Make] = {
         "4 slots, 45 s: steady state": evolve(D),
+        "4 slots, 45 s: knob changes in flight not bounded": evolve(replace(D, tune_ahead=float("inf"))),
         "4 slots, 45 s: barrier": lambda recipes: BarrierPolicy(EvolvePolicy(D, recipes), GENERATION),
         "4 slots, 45 s: nsga2 with barrier": lambda recipes: BarrierPolicy(
             Nsga2Policy(Nsga2Config(), recipes), GENERATION

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 from evaluators.load.client import Client
@@ -27,9 +28,12 @@ async def _serve() -> None:
     messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     threading.Thread(target=_listen, args=(asyncio.get_running_loop(), messages), daemon=True).start()
     prompts: dict[tuple[int, int], Prompts] = {}
+    vocab: tuple[str, ...] = ()
     while True:
         message = await messages.get()
-        endpoint, job = endpoint_from_json(message["endpoint"]), job_from_json(message["job"])
+        vocab = tuple(message.get("vocab", vocab))
+        endpoint = replace(endpoint_from_json(message["endpoint"]), vocab=vocab)
+        job = job_from_json(message["job"])
         try:
             share = Share(job, endpoint, prompts.setdefault(endpoint.prompt_ids, Prompts(endpoint.prompt_ids)))
         except ConfigError as error:

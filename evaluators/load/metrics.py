@@ -101,6 +101,17 @@ def tpot(response: Response) -> Latency | None:
     return Latency(ms=reached_ms, bound=tokens < 2 or tokens < SETTLED_FRACTION * response.max_tokens)
 
 
+def only_bounds(responses: Sequence[Response]) -> frozenset[str]:
+    """Which of `ttft`, `tpot`, `e2el` were cut off in every request: what the metrics say of them is too little."""
+    timed = [response for response in responses if response.purpose != "warmup"]
+    of: dict[str, Sequence[Latency | None]] = {
+        "ttft": [ttft(response) for response in timed],
+        "tpot": [tpot(response) for response in timed],
+        "e2el": [e2el(response) for response in timed],
+    }
+    return frozenset(name for name, seen in of.items() if all(one is None or one.bound for one in seen))
+
+
 def chunk_gaps_ms(response: Response) -> list[float]:
     """Inter-token latency as vLLM takes it: the gaps between chunks."""
     return [(b - a) * 1e3 for a, b in zip(response.chunk_s, response.chunk_s[1:], strict=False)]

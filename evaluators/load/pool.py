@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -97,6 +98,8 @@ class WorkerClients:
     def __init__(self, processes: int, cpus: Sequence[int] = (), prefix: Sequence[str] = ()) -> None:
         self._count, self._cpus, self._prefix = processes, tuple(cpus), tuple(prefix)
         self._workers: list[_Worker] = []
+        self._vocab: tuple[str, ...] | None = None
+        """What the workers were told; None: nothing yet."""
 
     def start(self) -> None:
         """Spawn the workers."""
@@ -110,9 +113,11 @@ class WorkerClients:
             InfrastructureError: a worker died.
         """
         self.start()
-        job_raw, endpoint_raw = job_to_json(job), endpoint_to_json(endpoint)
+        message: dict[str, Any] = {"job": job_to_json(job), "endpoint": endpoint_to_json(replace(endpoint, vocab=()))}
+        if endpoint.vocab is not self._vocab:  # large, and the same for all jobs of an evaluation
+            message["vocab"], self._vocab = endpoint.vocab, endpoint.vocab
         for number, worker in enumerate(self._workers):
-            worker.tell({"job": job_raw | {"share": (number, self._count)}, "endpoint": endpoint_raw})
+            worker.tell(message | {"job": message["job"] | {"share": (number, self._count)}})
         for worker in self._workers:
             worker.hear()
         start_s = clock() + LEAD_S
@@ -124,7 +129,7 @@ class WorkerClients:
         """End the workers: their input closes, and they leave; what does not is killed."""
         for worker in self._workers:
             worker.close()
-        self._workers = []
+        self._workers, self._vocab = [], None
 
     def _cpus_of(self, number: int) -> tuple[int, ...]:
         return (self._cpus[number % len(self._cpus)],) if len(self._cpus) >= self._count else self._cpus

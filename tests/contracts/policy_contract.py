@@ -136,7 +136,8 @@ class PolicyContract:
                 if proposal is not None:
                     pending.append(proposal)
             made = [(p.operator, p.parents, p.recipe, tuple(sorted(p.knobs.items()))) for p in pending]
-            assert len(made) == len(set(made)) >= 6
+            # Three recipes and one knob: a policy may leave slots free rather than fill all with its values.
+            assert len(made) == len(set(made)) >= 5
 
     def test_whole_runs_stay_within_the_rules(self) -> None:
         for seed in range(6):

@@ -207,6 +207,13 @@ def test_worker_processes_share_one_schedule(tmp_path: Path) -> None:
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) >= sum(len(r.responses) for r in results)
 
 
+def test_worker_processes_keep_the_vocabulary() -> None:
+    options = ClientOptions(processes=2)
+    with ToyServer(Script(fault="wrong-text")) as server, LoadSession(endpoint(server), [BURST], options) as session:
+        results = [session.run(BURST, 1, seed) for seed in (2, 3)]
+    assert [[error.kind for error in result.errors] for result in results] == [["text-mismatch"]] * 2
+
+
 def test_a_failed_worker_is_the_machines_fault() -> None:
     options = ClientOptions(processes=1, prefix=("sh", "-c", "echo broken >&2; exit 3"))
     unreachable = Endpoint(url="http://127.0.0.1:9")

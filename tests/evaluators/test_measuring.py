@@ -147,7 +147,7 @@ SPY = (
 )
 
 
-@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("restart", [False, pytest.param(True, marks=pytest.mark.tier("A"))])
 def test_a_restart_forgets_what_the_checker_taught(
     evaluate: Evaluate, toy: Path, tmp_path: Path, restart: bool
 ) -> None:

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.load.generator import ShareResult
+from evaluators.load.record import Response
+from evaluators.load.result import collect
+from evaluators.load.workload import Load
+from evaluators.noise import CpuWindow
+from evaluators.repeat import Repeat, readings
 from evaluators.roofline import Roof, Work, impossible, roof
 from evaluators.target import load_target, validate_target
 from population.errors import InfrastructureError
-from population.evaluation import Stage
+from population.evaluation import Rejected, Stage
 
 MEASURE = (
     "import argparse, json, pathlib\np = argparse.ArgumentParser(); p.add_argument('--output')\n"
@@ -106,3 +112,24 @@ def test_a_failed_measurement_says_so(toy: Path, tmp_path: Path) -> None:
 def test_defects_name_their_key(toy: Path, text: str, said: str) -> None:
     add(toy, f"\n{text}\n")
     assert any(said in problem for problem in validate_target(toy)), validate_target(toy)
+
+
+def answer(tokens: int, per_token_s: float, *, censored: bool) -> Response:
+    """Of ten tokens asked for, the last of those that came arrives at the end of a window of one second."""
+    chunks = [1.0 - (tokens - 1 - k) * per_token_s for k in range(tokens)]
+    return Response(
+        id="x/0", load="x", purpose="timed", prompt_ids=[1], max_tokens=10, output_ids=list(range(tokens)), text="",
+        scheduled_s=0.5, sent_s=0.5, first_s=chunks[0], last_s=chunks[-1], chunk_s=chunks, chunk_tokens=[1] * tokens,
+        finish_reason=None if censored else "length", censored=censored, end_s=1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "faster"), [(answer(1, 0.0, censored=True), False), (answer(10, 0.0001, censored=False), True)]
+)
+def test_what_was_cut_off_everywhere_is_not_fast(response: Response, faster: bool) -> None:
+    load = Load(name="x", rate_per_s=1.0, window_s=1.0)
+    result = collect(load, [ShareResult(responses=[response], wall_s=1.0, cpu_s=0.1, send_lag_s=[0.0])])
+    quiet = CpuWindow(elapsed_s=1.0, busy_s=0.1, server_s=0.05, own_s=0.05)
+    found = readings(Repeat(results=(result,), window=quiet), {"median_tpot_ms": 1.0})
+    assert isinstance(found, Rejected) == faster

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluators.fingerprint import fingerprint, fingerprint_difference, snapshot
+from evaluators.preparation import prepare
 from evaluators.target import load_target, validate_target
 from population.errors import ConfigError, InfrastructureError
 
@@ -67,6 +68,7 @@ def test_every_defect_at_once(toy: Path) -> None:
         ('name = "high"', 'name = "low"', "'low' is declared 2 times"),
         ('name = "high"', 'name = "hi"', "no [[load]] is called 'high'"),
         ("cpus = 1", "cpus = 0", "'cpus'"),
+        ("cpus = 1", "cpus = 2\nclient_cpus = 2", "'client_cpus': expected fewer than cpus = 2, got 2"),
         ("repeats = 2", "repeats = 2.5", "'repeats'"),
         ('recipes = ["batching"]', "", "[[baseline]] 1: 'recipes' is required"),
         ("timeout_s = 20", "timeout_s = nan", "'timeout_s'"),
@@ -76,6 +78,33 @@ def test_defects_name_their_key(toy: Path, old: str, new: str, said: str) -> Non
     edit(toy / "target.toml", old, new)
     problems = validate_target(toy)
     assert any(said in problem and "toml" in problem for problem in problems), problems
+
+
+def built_vocabulary(toy: Path) -> None:
+    """The toy target, its vocabulary among the artifacts."""
+    edit(toy / "target.toml", '"reference/vocab.json"', '"{artifacts}/vocab.json"')
+
+
+def test_a_vocabulary_that_is_built(toy: Path, tmp_path: Path) -> None:
+    built_vocabulary(toy)
+    target = load_target(toy)
+    assert target.vocabulary() is None
+    (tmp_path / "vocab.json").write_text('["a", "b"]')
+    assert target.vocabulary(tmp_path) == ("a", "b")
+    edit(toy / "target.toml", "prompt_ids = [10, 999]", "")
+    assert any("'prompt_ids' or 'vocab' is required" in problem for problem in validate_target(toy))
+
+
+def test_a_vocabulary_that_nobody_builds(toy: Path, tmp_path: Path) -> None:
+    built_vocabulary(toy)
+    with pytest.raises(ConfigError, match=r"'vocab': expected a JSON list .* which \[artifacts\] 'command' should"):
+        prepare(toy, tmp_path / "cache", ())
+    edit(
+        toy / "target.toml",
+        '[artifacts]\ncommand = ["{python}", "reference/build.py", "--output", "{artifacts}"]\ntimeout_s = 20\n',
+        "",
+    )
+    assert any("needs an [artifacts] command that builds it" in problem for problem in validate_target(toy))
 
 
 def test_missing_checker(toy: Path) -> None:

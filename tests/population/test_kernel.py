@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from population import dominance
 from population.dominance import Points
-from population.kernel import Kernel, Rows
+from population.kernel import Kernel
+from population.rows import Rows
 
 COST = st.one_of(st.floats(-3, 3), st.sampled_from([0.0, 0.5, 1.0, 1.05, float("inf")]))
 WIDTH = st.sampled_from([0.0, 0.05, 0.3, 2.0])
@@ -19,10 +20,10 @@ STEP = st.tuples(st.sampled_from(["come", "come", "come", "change", "go", "sever
 class Held:
     """A kernel and the rows that it is of."""
 
-    def __init__(self, objectives: int) -> None:
+    def __init__(self, objectives: int, crowd: int = 128) -> None:
         self.objectives = objectives
         self.rows = Rows(objectives)
-        self.kernel = Kernel(self.rows)
+        self.kernel = Kernel(self.rows, crowd)
         self.here: list[int] = []
 
     def arrays(self, point: list[tuple[float, float, float]]) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
@@ -48,11 +49,11 @@ class Held:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(1, 4), st.lists(STEP, min_size=1, max_size=40))
+@given(st.integers(1, 4), st.sampled_from([1, 4, 128]), st.lists(STEP, min_size=1, max_size=40))
 def test_the_kernel_kept_up_to_date_is_the_kernel_from_scratch(
-    objectives: int, steps: list[tuple[str, list[tuple[float, float, float]], int]]
+    objectives: int, crowd: int, steps: list[tuple[str, list[tuple[float, float, float]], int]]
 ) -> None:
-    held = Held(objectives)
+    held = Held(objectives, crowd)
     for kind, point, pick in steps:
         if kind == "several":
             held.come(point, [(c + 0.01, low, high) for c, low, high in point], point[::-1])
@@ -66,10 +67,10 @@ def test_the_kernel_kept_up_to_date_is_the_kernel_from_scratch(
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([0.0, 0.03, 0.3]))
-def test_a_drifting_crowd_keeps_the_kernel(seed: int, objectives: int, width: float) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([0.0, 0.03, 0.3]), st.sampled_from([2, 128]))
+def test_a_drifting_crowd_keeps_the_kernel(seed: int, objectives: int, width: float, crowd: int) -> None:
     """Many points that improve slowly: members are unseated again and again, and what they kept finds new keepers."""
-    rng, held = np.random.default_rng(seed), Held(objectives)
+    rng, held = np.random.default_rng(seed), Held(objectives, crowd)
     for number in range(150):
         costs = rng.normal(-0.01 * number, 0.3, size=4)
         held.come([(float(c), width, width) for c in costs])
@@ -110,6 +111,16 @@ def test_one_newcomer_is_compared_with_the_front_only() -> None:
     after = list(held.kernel._keeper)
     assert after[:500] == before and len(after) == 501
     assert after[500] in held.kernel.members
+
+
+def test_nobody_keeps_more_than_a_crowd_of_points_that_hide_each_other() -> None:
+    """A chain, each behind the one before: whoever changes is asked about few, and not about everybody behind it."""
+    held = Held(1, 8)
+    for number in range(500):
+        held.come([(float(number), 0.1, 0.1)] * 4)
+    assert list(held.kernel.members) == [0]
+    kept = np.bincount([keeper for keeper in held.kernel._keeper if keeper >= 0])
+    assert kept.sum() == 499 and kept.max() <= 8
 
 
 def test_views_show_later_rows() -> None:

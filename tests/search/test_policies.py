@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from population.archive import Archive
 from population.candidate import Operator, Proposal
 from population.objectives import Direction, Objective, ObjectiveSet
 from population.recipe import Recipe
@@ -114,6 +116,45 @@ def test_siblings_that_touch_different_components_are_merged() -> None:
     assert proposal is not None
     assert set(proposal.parents) == {"c000001", "c000002"}
     assert policy.propose(archive(children), [proposal], 4, np.random.default_rng(0)) is None
+
+
+def fill(policy: Policy, ended: Archive, first: int) -> list[Proposal]:
+    """What is in flight when the slots never run out."""
+    flying: list[Proposal] = []
+    while (
+        proposal := policy.propose(ended, flying, first + len(flying), np.random.default_rng(len(flying)))
+    ) is not None:
+        flying.append(proposal)
+    return flying
+
+
+def test_knob_changes_in_flight_do_not_outnumber_what_is_known_of_their_family() -> None:
+    tuned = [
+        candidate(
+            Proposal(number=n, operator=Operator.TUNE, parents=("c000000",), knobs={"scheduler.batch": 20 + n}),
+            measured(10 + n, 1000 + n),
+            batch=20 + n,
+        )
+        for n in range(1, 8)
+    ]
+    config = EvolveConfig(tune_ahead=1.0, moves=MoveConfig(operators=(Operator.TUNE,)))
+    policy = EvolvePolicy(config, RECIPES)
+    assert len(fill(policy, archive([SEED]), 1)) == 2  # two per knob
+    assert len(fill(policy, archive([SEED, *tuned]), 8)) == 8
+    ahead = EvolvePolicy(replace(config, tune_ahead=2.0), RECIPES)
+    assert len(fill(ahead, archive([SEED, *tuned]), 8)) == 16
+
+
+def test_other_moves_take_the_slots_that_knob_changes_may_not() -> None:
+    children = [
+        SEED,
+        candidate(applied(1, "c000000", "cache"), measured(30, 900), ("cache",)),
+        candidate(applied(2, "c000000", "order"), measured(11, 800), ("order",)),
+    ]
+    flying = fill(EvolvePolicy(EvolveConfig(tune_ahead=1.0), RECIPES), archive(children), 3)
+    tuned = Counter(p.parents for p in flying if p.operator is Operator.TUNE)
+    assert tuned == dict.fromkeys([("c000000",), ("c000001",), ("c000002",)], 2)
+    assert {"batch", "window"} <= {p.recipe for p in flying}
 
 
 def test_a_goal_names_the_ends_of_the_gap() -> None:

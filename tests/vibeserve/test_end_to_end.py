@@ -146,8 +146,10 @@ def test_ctrl_c_drains_and_says_how_to_resume(tmp_path: Path) -> None:
     assert "resume" in err
     assert json.loads(out.splitlines()[-1])["state"] == "stopped"
     state = State.replay(events_of(runs_of(tmp_path)[0]))
-    assert not state.pending
     assert candidate_id(0) in state.archive.candidates
+    # What had not begun is on record, for a resume to begin with.
+    assert {*state.archive.children, *state.pending} == set(range(state.next_number))
+    assert not state.archive.children.keys() & state.pending.keys()
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,9 @@ class TestRay(ExecutorContract):
 
     def test_a_run_on_two_nodes_survives_a_dead_worker(self, two_nodes: str, tmp_path: Path) -> None:
         evaluator = RecordedEvaluator(die_once=tmp_path / "died", delay_s=0.05)
-        config = toy_config(tmp_path / "runs", "budget.children=10", f"cluster.address={two_nodes}", executor="ray")
+        # A re-measurement that gives way kills its worker, too, and could excuse the death.
+        options = ("budget.children=10", f"cluster.address={two_nodes}", "evaluation.remeasure=false")
+        config = toy_config(tmp_path / "runs", *options, executor="ray")
         run_dir = run(config, SilentDisplay(), Parts(evaluator=evaluator)).run_dir
         events = list(read_events(run_dir / "ledger"))
         state = State.replay(events)

@@ -41,6 +41,10 @@ class Board:
         """Ids of the tasks that were last heard of on these nodes."""
         return tuple(task for node, task in self._places.values() if node in nodes)
 
+    def begun(self, tasks: frozenset[str]) -> frozenset[str]:
+        """Which of these tasks it has ever heard of."""
+        return tasks.intersection(task for _, task in self._places.values())
+
     def stages(self) -> dict[str, tuple[Stage, float]]:
         now = time.monotonic()
         return {key: (stage, now - since) for key, (stage, since) in self._stages.items()}

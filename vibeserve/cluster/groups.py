@@ -57,14 +57,14 @@ class Groups:
             if group.retired:
                 self._remove(group)
 
-    def keep(self, nodes: Collection[str], slots: int) -> None:
+    def keep(self, nodes: frozenset[str], slots: int) -> None:
         """Only groups on these nodes go on, and no more than `slots` of them."""
         places: dict[str, Any] = placement_group_table() if self._groups else {}
         going_on = 0
         for group in sorted(self._groups, key=lambda each: each.key is None):
-            on = places.get(group.handle.id.hex(), {}).get("bundles_to_node_id", {}).values()
-            # One without a place is on its way to one of the nodes it was made for.
-            stays = all(node in nodes for node in on if node) and not group.made_for.isdisjoint(nodes)
+            on = {node for node in places.get(group.handle.id.hex(), {}).get("bundles_to_node_id", {}).values() if node}
+            # One without a place waits for the nodes it was made for, even if another one is free by now.
+            stays = on.issubset(nodes) if on else group.made_for == nodes
             going_on += stays
             group.retired = not stays or going_on > slots
             if group.retired and group.key is None:

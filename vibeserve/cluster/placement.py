@@ -8,7 +8,7 @@ many only those that do not take part are named, and a worker refuses what it fi
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -68,6 +68,11 @@ class Placement:
         what waits in Ray's line would come before the work of a higher priority.
         """
         return self._groups is None and bool(self._usable) and not self._others
+
+    @property
+    def selector(self) -> Mapping[str, str]:
+        """Ray's selector of the nodes that take evaluations now."""
+        return self._selector
 
     def slots(self) -> int:
         """Evaluations at once, as of a second ago at most; 0 while there is no place at all."""

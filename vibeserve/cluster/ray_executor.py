@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -23,27 +23,18 @@ from population.evaluation import Stage
 from vibeserve.cluster import errands
 from vibeserve.cluster.board import Board
 from vibeserve.cluster.connection import disconnect
+from vibeserve.cluster.deaths import Deaths
 from vibeserve.cluster.errands import Reply
 from vibeserve.cluster.parcels import Parcels
 from vibeserve.cluster.placement import Placement
 from vibeserve.cluster.quarantine import Quarantine
+from vibeserve.cluster.strays import Flight, Strays
 from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, Mutated, MutateTask, Outcome, Task
 from vibeserve.workshop import Kit
 
 _BOARD_TIMEOUT_S = 0.5
 _HOLD_S = 1.0
 """So soon the placement knows which nodes have left."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """One submission: a key that is submitted again is another flight."""
-
-    key: str
-    task: Task
-    ref: Any
-    since_s: float
-    mutation: bool
 
 
 class RayExecutor:
@@ -65,11 +56,13 @@ class RayExecutor:
         self._evaluate: Any = ray.remote(errands.evaluate)
         self._prepared: tuple[Mapping[str, Any], Any] = ({}, self._evaluate)
         """Options, and the evaluation with them: most are like the one before."""
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._held: deque[MeasureTask] = deque()
         """Submitted, but not given to Ray: it would not line them up."""
         self._hold_until_s = float("-inf")
-        self._known, self._gone = placement.alive(), frozenset[str]()
+        self._recalled: set[Any] = set()
+        """References of evaluations that Ray was asked to give back, and has not yet."""
+        self._strays, self._deaths = Strays(self._board, placement), Deaths()
         self._ended: SimpleQueue[tuple[str, Any, Future[bytes]]] = SimpleQueue()
 
     @property
@@ -89,7 +82,7 @@ class RayExecutor:
     def submit(self, task: Task) -> None:
         if isinstance(task, MutateTask):
             ref = self._mutate.remote(*self._addressed(task))
-            self._fly(task, ref, mutation=True)
+            self._fly(task, ref, None)
         else:
             self._held.append(task)
             self._release_held()
@@ -99,10 +92,10 @@ class RayExecutor:
             return
         while self._held and (self._placement.queues or self._measuring < self._placement.slots()):
             task = self._held.popleft()
-            options = self._placement.options(task.key)
+            options, selector = self._placement.options(task.key), self._placement.selector
             if options != self._prepared[0]:
                 self._prepared = options, self._evaluate.options(**options)
-            self._fly(task, self._prepared[1].remote(*self._addressed(task)), mutation=False)
+            self._fly(task, self._prepared[1].remote(*self._addressed(task)), selector)
 
     def _addressed(self, task: Task) -> tuple[bytes, Mapping[str, Any]]:
         return self._parcels.parcel(task.chain, self._placement.alive()).addressed(task)
@@ -111,15 +104,18 @@ class RayExecutor:
     def _measuring(self) -> int:
         return sum(not flight.mutation for flight in self._flights.values())
 
-    def _fly(self, task: Task, ref: Any, mutation: bool) -> None:
+    def _fly(self, task: Task, ref: Any, selector: Mapping[str, str] | None) -> None:
         key = task.key
-        self._flights[key] = _Flight(key, task, ref, time.monotonic(), mutation)
+        self._flights[key] = Flight(key, task, ref, time.monotonic(), selector)
         future: Future[bytes] = ref.future()
         future.add_done_callback(lambda done: self._ended.put((key, ref, done)))
 
     def wait(self, timeout_s: float) -> Sequence[Completion]:
         self._release_held()
         completions = self._left_behind()
+        for stray in self._strays.misplaced(self._flights.values()):
+            self._recalled.add(stray.ref)  # in flight until Ray has given it back: if it ends meanwhile, that counts
+            self._kill(stray)
         deadline_s = time.monotonic() + timeout_s
         while True:
             left_s = 0.0 if completions else max(0.0, deadline_s - time.monotonic())
@@ -133,44 +129,33 @@ class RayExecutor:
             self._land(flight)
             outcome = self._outcome(flight, done)
             if outcome is not None:
+                self._deaths.ended(key)
                 completions.append(Completion(key=key, outcome=outcome))
 
     def _left_behind(self) -> list[Completion]:
-        """Evaluations on nodes that have left: Ray waits for them as long as a connection to the worker stands."""
-        alive = self._placement.alive()
-        self._gone, self._known = (self._gone | self._known) - alive, alive
-        if not self._gone:
-            return []
-        try:
-            tasks = frozenset(ray.get(self._board.on.remote(self._gone), timeout=_BOARD_TIMEOUT_S))
-        except ray_errors.RayError:
-            return []  # asked again at the next wait
-        self._gone = frozenset()
-        lost = [key for key, flight in self._flights.items() if flight.ref.task_id().hex() in tasks]
-        for key in lost:
-            self.cancel(key)
-        return [Completion(key=key, outcome=Fault(reason=f"{key}: its node has left the cluster")) for key in lost]
+        lost = self._strays.left_behind(self._flights.values())
+        for flight in lost:
+            self.cancel(flight.key)
+        reason = "its node has left the cluster"
+        return [Completion(key=flight.key, outcome=Fault(reason=f"{flight.key}: {reason}")) for flight in lost]
 
-    def _land(self, flight: _Flight) -> None:
+    def _kill(self, flight: Flight) -> None:
+        self._deaths.died(time.monotonic())
+        ray.cancel(flight.ref, force=True)  # the server's supervisor sees the worker's end, kills the whole tree
+
+    def _land(self, flight: Flight) -> None:
         del self._flights[flight.key]
         if not flight.mutation:
             self._placement.release(flight.key)
 
-    def _outcome(self, flight: _Flight, done: Future[bytes]) -> Outcome | None:
+    def _outcome(self, flight: Flight, done: Future[bytes]) -> Outcome | None:
         """None: it has not ended, because it could not begin."""
-        key = flight.key
+        recalled = flight.ref in self._recalled
+        self._recalled.discard(flight.ref)
         try:
             reply: Reply = pickle.loads(done.result())
-        except ray_errors.TaskUnschedulableError as error:  # its nodes have left the cluster since it was submitted
-            if not isinstance(flight.task, MeasureTask):
-                return Fault(reason=f"{key}: {error}")
-            self._held.appendleft(flight.task)
-            self._hold_until_s = time.monotonic() + _HOLD_S
-            return None
-        except ray_errors.RayTaskError as error:  # the task function catches its own; this is Ray failing inside it
-            return Fault(reason=f"{key}: {error.cause!r}")
-        except ray_errors.RayError as error:  # worker, node or object lost, or out of memory
-            return Fault(reason=f"{key}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        except ray_errors.RayError as error:
+            return self._failed(flight, error, recalled)
         if reply.lost is not None:
             if reply.unsent:
                 self._parcels.forget(reply.lost)
@@ -182,6 +167,30 @@ class RayExecutor:
         if isinstance(reply.outcome, Mutated):
             self._parcels.arrived([reply.outcome.commit], reply.node)
         return reply.outcome if flight.mutation else self._judged(reply)
+
+    def _failed(self, flight: Flight, error: ray_errors.RayError, recalled: bool) -> Fault | None:
+        """What Ray says instead of a result; None: it has not ended, because it did not begin."""
+        unplaced = isinstance(error, ray_errors.TaskUnschedulableError)  # its nodes have left since it was submitted
+        if isinstance(flight.task, MeasureTask) and (recalled or unplaced or self._died_of_another(flight, error)):
+            self._held.appendleft(flight.task)
+            if unplaced:
+                self._hold_until_s = time.monotonic() + _HOLD_S
+            self._release_held()
+            return None
+        if isinstance(error, ray_errors.RayTaskError):  # a task function catches its own; this is Ray failing inside
+            return Fault(reason=f"{flight.key}: {error.cause!r}")
+        said = str(error).splitlines()[:1]  # worker, node or object lost, or out of memory
+        return Fault(reason=f"{flight.key}: {type(error).__name__}: {''.join(said)}")
+
+    def _died_of_another(self, flight: Flight, error: ray_errors.RayError) -> bool:
+        if not isinstance(error, ray_errors.WorkerCrashedError):
+            return False
+        now_s = time.monotonic()
+        if self._deaths.may_spare(flight.key, now_s) and not self._strays.has_begun(flight):
+            self._deaths.spare(flight.key)
+            return True
+        self._deaths.died(now_s)
+        return False
 
     def _judged(self, reply: Reply) -> Outcome:
         """What an evaluation says of the node that it ran on."""
@@ -198,7 +207,9 @@ class RayExecutor:
         flight = self._flights.get(key)
         if flight is not None:
             self._land(flight)
-            ray.cancel(flight.ref, force=True)  # the server's supervisor sees the worker's end, kills the whole tree
+            self._recalled.discard(flight.ref)
+            self._deaths.ended(key)
+            self._kill(flight)
 
     def stages(self) -> dict[str, tuple[Stage, float]]:
         now_s = time.monotonic()

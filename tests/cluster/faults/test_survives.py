@@ -46,10 +46,15 @@ def world(shared: tuple[Machines, Path], tmp_path: Path) -> Iterator[World]:
 def caught(world: World, driver: subprocess.Popen[str], records: int = 2) -> Note:
     """The first child that begins on b after so many results are on record; it is held until the ground is cleared."""
     until(lambda: sum(n.what == "record" for n in world.ground.notes()) >= records, "results are on record", driver)
-    world.ground.set("hold-b")
+    was_held = world.ground.now("hold-a")
+    # What begins on a waits meanwhile, or b might come too late for any of the children.
+    for what in ("hold-a", "hold-b"):
+        world.ground.set(what)
     # A re-measurement that is held first gives way to a child, and is no loss.
     until(lambda: _children(world.ground.held("b")), "a child is held on b", driver)
     (held,) = _children(world.ground.held("b"))
+    if not was_held:
+        world.ground.clear("hold-a")
     return held
 
 
