@@ -1,17 +1,13 @@
-"""Decides what can happen in a run: the ledger's event types, and their one spelling as strict JSON.
+"""Decides what can happen in a run: the ledger's event types.
 
-Every event is frozen. What the ledger stamps (`time_s`, `active_s`) decides nothing but the wall-clock budget. JSON has
-no infinity and no NaN: `inf` is written as the string "inf" (a latency of a failed request), NaN is refused.
+Every event is frozen. What the ledger stamps (`time_s`, `active_s`) decides nothing but the wall-clock budget.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from population.candidate import Proposal
 from population.evaluation import Place, Rejected, Scored
@@ -19,11 +15,8 @@ from population.genome import Genome
 from population.objectives import Objective
 from population.spending import Spending
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
-
-class _Discriminator:
+class Discriminated:
     """Spells pydantic's `Field(discriminator="kind")` without importing pydantic where nothing is (de)serialised."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
@@ -32,7 +25,7 @@ class _Discriminator:
         return Discriminator("kind").__get_pydantic_core_schema__(source, handler)
 
 
-AnyEvaluation = Annotated[Scored | Rejected, _Discriminator()]
+AnyEvaluation = Annotated[Scored | Rejected, Discriminated()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +85,23 @@ class MutationDone(Stamped):
     objection: Rejected | None = None
     """What a judge has against it: the child is not evaluated, and goes back or ends with this."""
     kind: Literal["mutation_done"] = "mutation_done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafted(Stamped):
+    """The child became a commit that a judge has still to read, because its provider failed: nobody makes it again."""
+
+    number: int
+    commit: str
+    tree: str
+    summary: str = ""
+    changed: tuple[str, ...] = ()
+    """Paths, for the judge."""
+    elapsed_s: float = 0.0
+    """Wall seconds of the mutation; counted with the `MutationDone` that follows, which has them, too."""
+    spent: tuple[Spending, ...] = ()
+    """What models were asked for it; `MutationDone.spent` has only what came later."""
+    kind: Literal["drafted"] = "drafted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +205,7 @@ Event = (
     RunStarted
     | EpochStarted
     | Proposed
+    | Drafted
     | MutationDone
     | SentBack
     | Advised
@@ -205,58 +216,3 @@ Event = (
     | Faulted
     | Stopped
 )
-
-_SUSPICIOUS = re.compile(rb"(?i)nan|infinity")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_adapter: TypeAdapter[Event] | None = None
-
-
-def _event_adapter() -> TypeAdapter[Event]:
-    """Built at the first use: importing pydantic is too slow for `vibeserve --help`."""
-    global _adapter
-    if _adapter is None:
-        from pydantic import ConfigDict, TypeAdapter
-
-        _adapter = TypeAdapter(Annotated[Event, _Discriminator()], config=ConfigDict(extra="forbid"))
-    return _adapter
-
-
-def encode(event: Event) -> bytes:
-    """One line of ASCII JSON without the line end. Text that is no valid Unicode gets U+FFFD for what is wrong.
-
-    Raises:
-        ValueError: the event holds a NaN, or values of types that it does not declare.
-    """
-    plain = _jsonable(_event_adapter().dump_python(event, mode="python", warnings="error"), event.kind)
-    return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode("ascii")
-
-
-def decode(line: bytes) -> Event:
-    """The inverse of `encode`.
-
-    Raises:
-        ValueError: not JSON, an unknown kind or field, a missing field, a NaN or Infinity.
-    """
-    event = _event_adapter().validate_json(line)
-    if _SUSPICIOUS.search(line):  # pydantic alone would take the literals, and the text "nan" where a number is due
-        json.loads(line, parse_constant=_refuse_literal)
-        encode(event)
-    return event
-
-
-def _jsonable(value: Any, where: str) -> Any:
-    if isinstance(value, str):
-        return value if value.isascii() else _SURROGATE.sub("�", value)
-    if isinstance(value, float):
-        if math.isnan(value):
-            raise ValueError(f"{where}: expected a number, got NaN; reject the measurement before it is recorded")
-        return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-    if isinstance(value, Mapping):
-        return {_jsonable(k, where): _jsonable(v, f"{where}.{k}") for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [_jsonable(v, where) for v in value]
-    return value
-
-
-def _refuse_literal(literal: str) -> NoReturn:
-    raise ValueError(f'expected strict JSON with infinity as the string "inf", got the literal {literal}')

@@ -24,7 +24,8 @@ from population.candidate import Candidate, Child, candidate_id
 from population.disk import Disk
 from population.errors import InfrastructureError
 from population.evaluation import Rejected, Scored
-from population.events import Ended, Event, FinalMeasured, Remeasured, decode, encode
+from population.event_json import decode, encode
+from population.events import Ended, Event, FinalMeasured, Remeasured
 from population.replay import State
 from population.segments import last_hash, read_ledger
 

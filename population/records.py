@@ -22,7 +22,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from population.events import Event, decode, encode
+from population.event_json import decode, encode
+from population.events import Event
 
 GENESIS = "0" * 64
 LINE = re.compile(

@@ -6,32 +6,26 @@ replay of the ledger are the same function of the same events.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from population.archive import Archive
-from population.candidate import Attempt, Candidate, Failure, Proposal, candidate_id
+from population.candidate import Attempt, Proposal, candidate_id
 from population.errors import LedgerError
-from population.evaluation import Evaluation, Rejected, Scored
 from population.events import (
-    Advised,
+    Drafted,
     Ended,
     EpochStarted,
     Event,
     Faulted,
     FinalMeasured,
     MutationDone,
-    Proposed,
-    Remeasured,
-    RemeasureStarted,
     RunStarted,
-    SentBack,
     Stopped,
 )
 from population.objectives import ObjectiveSet
 from population.spending import Cost, Spending, summed
+from population.transitions import APPLY, CHECKS, number_of
 
 
 @dataclass
@@ -45,6 +39,8 @@ class State:
     """Proposed and not ended, by child number."""
     mutated: dict[int, MutationDone] = field(default_factory=dict)
     """Commits of pending children."""
+    drafts: dict[int, Drafted] = field(default_factory=dict)
+    """Commits of pending children that a judge has still to read."""
     attempts: dict[int, tuple[Attempt, ...]] = field(default_factory=dict)
     """Child number → its trees that were rejected and sent back, in order; of ended children, too."""
     attempted: dict[str, str] = field(default_factory=dict)
@@ -96,8 +92,9 @@ class State:
     def commits(self) -> dict[str, str]:
         """Candidate id → commit, of every child whose mutation is on record."""
         back = {candidate_id(n): a[-1].commit for n, a in self.attempts.items() if n in self.pending}
+        unread = {candidate_id(number): draft.commit for number, draft in self.drafts.items()}
         flying = {candidate_id(number): made.commit for number, made in self.mutated.items()}
-        return {name: candidate.commit for name, candidate in self.archive.candidates.items()} | back | flying
+        return {name: candidate.commit for name, candidate in self.archive.candidates.items()} | back | unread | flying
 
     def twin_of(self, tree: str, number: int) -> str | None:
         """The id of another child, ended or in flight, that has this tree, or of any that was sent back with it."""
@@ -123,7 +120,7 @@ class State:
         Raises:
             LedgerError: it contradicts the events before it (a child that ends twice, an unknown number, …).
         """
-        problem = _CHECKS[type(event)](self, event) if type(event) in _CHECKS else None
+        problem = CHECKS[type(event)](self, event) if type(event) in CHECKS else None
         if problem is None and self.started is None and not isinstance(event, RunStarted | EpochStarted):
             problem = "no run has started yet"
         if problem is not None:
@@ -136,12 +133,12 @@ class State:
             LedgerError: as `check`; the state is unchanged then.
         """
         self.check(event)
-        _APPLY[type(event)](self, event)
-        if isinstance(event, MutationDone | Ended | Faulted):
+        APPLY[type(event)](self, event)
+        if isinstance(event, Drafted | MutationDone | Ended | Faulted):
             for spending in event.spent:
                 key = (spending.role, spending.model)
                 self.spent[key] = self.spent[key] + spending if key in self.spent else spending
-            if (number := _number_of(event)) is not None and event.spent:
+            if (number := number_of(event)) is not None and event.spent:
                 cost = self.costs.get(number, Cost())
                 self.costs[number] = replace(cost, spent=summed((*cost.spent, *event.spent)))
         self.epoch_s = max(self.epoch_s, event.active_s)
@@ -150,199 +147,3 @@ class State:
         """The child has taken that much time more; part of `apply`."""
         cost = self.costs.get(number, Cost())
         self.costs[number] = replace(cost, mutate_s=cost.mutate_s + mutate_s, evaluate_s=cost.evaluate_s + evaluate_s)
-
-
-_CHILD = re.compile(r"c([0-9]{6,})")
-
-
-def _number_of(event: MutationDone | Ended | Faulted) -> int | None:
-    """The child that an event is about; None for a fault under another task."""
-    if not isinstance(event, Faulted):
-        return event.number
-    match = _CHILD.fullmatch(event.key)
-    return int(match[1]) if match else None
-
-
-def _check_run(state: State, event: RunStarted) -> str | None:
-    return None if state.started is None else f"run {state.started.run} has started already"
-
-
-def _check_proposed(state: State, event: Proposed) -> str | None:
-    number = event.proposal.number
-    return None if number == state.next_number else f"expected child number {state.next_number}, got {number}"
-
-
-def _check_mutated(state: State, event: MutationDone) -> str | None:
-    if event.number not in state.pending:
-        return f"child {event.number} is not pending"
-    return f"child {event.number} has a commit already" if event.number in state.mutated else None
-
-
-def _check_ended(state: State, event: Ended) -> str | None:
-    if event.number not in state.pending:
-        return f"child {event.number} is not pending; it was never proposed, or has ended"
-    if event.number not in state.mutated and isinstance(event.evaluation, Scored):
-        return f"child {event.number} is scored but has no commit"
-    return _check_admissible(state, event.evaluation)
-
-
-def _check_sent_back(state: State, event: SentBack) -> str | None:
-    return None if event.number in state.mutated else f"child {event.number} has no commit that could be rejected"
-
-
-def _check_advised(state: State, event: Advised) -> str | None:
-    return None if event.candidate in state.archive.candidates else f"there is no candidate {event.candidate}"
-
-
-def _check_remeasure_started(state: State, event: RemeasureStarted) -> str | None:
-    if event.index != state.next_remeasure:
-        return f"expected re-measurement {state.next_remeasure}, got {event.index}"
-    candidate = state.archive.candidates.get(event.candidate)
-    return None if candidate and isinstance(candidate.evaluation, Scored) else f"{event.candidate} was never scored"
-
-
-def _check_remeasured(state: State, event: Remeasured) -> str | None:
-    if state.remeasuring.get(event.index) != event.candidate:
-        return f"re-measurement {event.index} of {event.candidate} is not in flight"
-    return None if event.evaluation is None else _check_admissible(state, event.evaluation)
-
-
-def _check_admissible(state: State, evaluation: Evaluation) -> str | None:
-    admitted = state.archive.admit(evaluation)
-    return admitted.reason if admitted is not evaluation and isinstance(admitted, Rejected) else None
-
-
-_CHECKS: Mapping[type, Callable[[State, Any], str | None]] = {
-    RunStarted: _check_run,
-    Proposed: _check_proposed,
-    MutationDone: _check_mutated,
-    SentBack: _check_sent_back,
-    Advised: _check_advised,
-    Ended: _check_ended,
-    RemeasureStarted: _check_remeasure_started,
-    Remeasured: _check_remeasured,
-}
-
-
-def _run_started(state: State, event: RunStarted) -> None:
-    state.started = event
-    state.archive = Archive(ObjectiveSet(event.objectives))
-
-
-def _epoch_started(state: State, event: EpochStarted) -> None:
-    state.past_s, state.epoch_s = state.elapsed_s, 0.0
-    state.epoch, state.stopped = event.epoch, None
-
-
-def _proposed(state: State, event: Proposed) -> None:
-    state.pending[event.proposal.number] = event.proposal
-    state.next_number += 1
-
-
-def _mutation_done(state: State, event: MutationDone) -> None:
-    state.mutated[event.number] = event
-    state.trees.setdefault(event.tree, set()).add(event.number)
-    state.summaries[event.number] = event.summary
-    state.mutate_s += event.elapsed_s
-    state.takes(event.number, mutate_s=event.elapsed_s)
-
-
-def _sent_back(state: State, event: SentBack) -> None:
-    made = state.mutated.pop(event.number)
-    _landed(state, made)
-    state.evaluate_s += event.elapsed_s
-    state.takes(event.number, evaluate_s=event.elapsed_s)
-    attempt = Attempt(
-        commit=made.commit,
-        tree=made.tree,
-        genome=made.genome,
-        evaluation=event.evaluation,
-        cost_s=made.elapsed_s + event.elapsed_s,
-        by_model=bool(made.spent),
-    )
-    state.attempts[event.number] = (*state.attempts.get(event.number, ()), attempt)
-    state.attempted.setdefault(made.tree, candidate_id(event.number))
-
-
-def _advised(state: State, event: Advised) -> None:
-    state.advice.setdefault(event.candidate, event.advice)
-
-
-def _landed(state: State, made: MutationDone) -> None:
-    """The child's commit is in flight no more."""
-    state.trees[made.tree].discard(made.number)
-    if not state.trees[made.tree]:
-        del state.trees[made.tree]
-
-
-def _ended(state: State, event: Ended) -> None:
-    proposal = state.pending.pop(event.number)
-    made = state.mutated.pop(event.number, None)
-    attempts = state.attempts.get(event.number, ())
-    if made is None:  # no evaluation was begun
-        state.mutate_s += event.elapsed_s
-        state.takes(event.number, mutate_s=event.elapsed_s)
-    else:
-        state.evaluate_s += event.elapsed_s
-        state.takes(event.number, evaluate_s=event.elapsed_s)
-        _landed(state, made)
-    cost_s = sum(attempt.cost_s for attempt in attempts) + (made.elapsed_s if made else 0.0) + event.elapsed_s
-    last = made or (attempts[-1] if attempts else None)
-    if last is None:
-        assert isinstance(event.evaluation, Rejected)
-        state.archive.add(Failure(proposal=proposal, evaluation=event.evaluation, cost_s=cost_s))
-        return
-    state.candidates_s += cost_s
-    state.archive.add(
-        Candidate(
-            proposal=proposal,
-            commit=last.commit,
-            tree=last.tree,
-            genome=last.genome,
-            evaluation=event.evaluation,
-            cost_s=cost_s,
-        )
-    )
-
-
-def _remeasure_started(state: State, event: RemeasureStarted) -> None:
-    state.remeasuring[event.index] = event.candidate
-    state.next_remeasure += 1
-
-
-def _remeasured(state: State, event: Remeasured) -> None:
-    del state.remeasuring[event.index]
-    state.evaluate_s += event.elapsed_s
-    if event.evaluation is not None:
-        state.archive.remeasure(event.candidate, event.evaluation)
-
-
-def _final_measured(state: State, event: FinalMeasured) -> None:
-    if isinstance(event.evaluation, Rejected) and state.archive.is_scored(event.subject):
-        state.archive.remeasure(event.subject, event.evaluation)  # it is not proven accurate: off the front for good
-    state.finals[event.subject, event.round] = event
-    state.evaluate_s += event.elapsed_s
-
-
-def _faulted(state: State, event: Faulted) -> None:
-    state.faults[event.key] = max(state.faults.get(event.key, 0), event.attempt)
-
-
-def _stopped(state: State, event: Stopped) -> None:
-    state.stopped = event
-
-
-_APPLY: Mapping[type, Callable[[State, Any], None]] = {
-    RunStarted: _run_started,
-    EpochStarted: _epoch_started,
-    Proposed: _proposed,
-    MutationDone: _mutation_done,
-    SentBack: _sent_back,
-    Advised: _advised,
-    Ended: _ended,
-    RemeasureStarted: _remeasure_started,
-    Remeasured: _remeasured,
-    FinalMeasured: _final_measured,
-    Faulted: _faulted,
-    Stopped: _stopped,
-}

@@ -18,7 +18,8 @@ from typing import NoReturn
 
 from population.disk import Disk
 from population.errors import InfrastructureError, LedgerError
-from population.events import Event, decode
+from population.event_json import decode
+from population.events import Event
 from population.records import GENESIS, LINE, Chain, Record, Seal, digest
 
 _SECTOR_BYTES = 512

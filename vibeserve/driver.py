@@ -29,7 +29,7 @@ from search.policy import Policy
 from vibeserve.budget import Budget
 from vibeserve.casting import Casting
 from vibeserve.dispatcher import Dispatcher
-from vibeserve.executor import Completion, Evaluated, Executor, Fault, Made
+from vibeserve.executor import Completion, Evaluated, Executor, Fault, Made, Unread
 from vibeserve.flow import Flow
 from vibeserve.intake import Intake
 from vibeserve.interrupts import Interrupts
@@ -240,8 +240,13 @@ class Driver:
         for job, outcome in ended:
             if isinstance(outcome, Fault):
                 self._fault(job, outcome)
+            elif isinstance(outcome, Unread) and self._is_draft(job):
+                self._fault(job, outcome.fault)
             else:
                 self._retries.worked(job.key, mutation=not isinstance(outcome, Evaluated))
+
+    def _is_draft(self, job: Job) -> bool:
+        return isinstance(job, ChildJob) and job.proposal.number in self._state.drafts
 
     def _store(self, made: Sequence[tuple[ChildJob, Made]]) -> list[Event]:
         """Commits first, then the records: durable when this returns."""

@@ -33,6 +33,18 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A child's own tree that nobody needs to make again: only its judge has still to read it."""
+
+    commit: str
+    summary: str
+    changed: tuple[str, ...]
+    """Paths."""
+    attempt: int
+    """How often the child had been sent back when it was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MutateTask:
     """The first half of a child: make its commit. Its key is the child's id."""
 
@@ -50,6 +62,8 @@ class MutateTask:
     """What it is to conclude that from, as its task; empty: it is not asked."""
     returned: Returned | None = None
     """The child's own tree, which is to be mended; None: it begins at the parents'."""
+    draft: Draft | None = None
+    """What is only to be read; None: it has still to be made."""
 
     @property
     def key(self) -> str:
@@ -85,6 +99,8 @@ class Mutated:
     tree: str
     summary: str
     elapsed_s: float
+    changed: tuple[str, ...] = ()
+    """Paths, for whoever has still to read it."""
     files: tuple[tuple[str, str], ...] = ()
     """Artifacts for children/<id>/ (brief, transcript), name and text."""
     spent: tuple[Spending, ...] = ()
@@ -132,8 +148,17 @@ class Fault:
     """What models were asked in vain."""
 
 
-Made = Mutated | Failed | Rejected
-"""What a mutation can end in, but for faults."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A mutation that made its commit, which the judge could not read: the machine or its provider failed then."""
+
+    mutated: Mutated
+    fault: Fault
+    """With the judge's part of the bill alone."""
+
+
+Made = Mutated | Unread | Failed | Rejected
+"""What a mutation can end in, but for faults under which nothing was made."""
 Outcome = Made | Evaluated | Fault
 
 

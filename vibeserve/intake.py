@@ -14,10 +14,10 @@ from pathlib import Path
 from population.candidate import candidate_id
 from population.errors import ConfigError, InfrastructureError
 from population.evaluation import Rejected, Stage
-from population.events import Advised, Ended, Event, FinalMeasured, MutationDone, Remeasured, SentBack
+from population.events import Advised, Drafted, Ended, Event, FinalMeasured, MutationDone, Remeasured, SentBack
 from population.genome import parse_genome
 from vibeserve.chains import Chains
-from vibeserve.executor import Delta, Evaluated, Failed, Made, Mutated
+from vibeserve.executor import Delta, Evaluated, Failed, Made, Mutated, Unread
 from vibeserve.jobs import ChildJob, FinalJob, Job, RemeasureJob
 from vibeserve.records import Records
 from vibeserve.repair import Repair
@@ -30,11 +30,14 @@ class Intake:
         self._state, self._repository, self._children = records.state, records.repository, records.children
         self._chains, self._repair = chains, repair
         state = records.state
-        self._flying = {made.tree: candidate_id(number) for number, made in state.mutated.items()}
+        made: list[Drafted | MutationDone] = [*state.drafts.values(), *state.mutated.values()]
+        self._flying = {each.tree: candidate_id(each.number) for each in made}
         """Trees of children that have not ended, those of this moment's records among them."""
 
     def mutated(self, job: ChildJob, outcome: Made) -> list[Event]:
         """To be called inside the repository's batch: the records may be written once that is stored."""
+        if isinstance(outcome, Unread):
+            return self._unread(job, outcome.mutated)
         if isinstance(outcome, Rejected):
             outcome = Failed(rejected=outcome, elapsed_s=0.0)
         self._keep_files(job.key, outcome.files)
@@ -46,12 +49,13 @@ class Intake:
             return self._unmade(job, outcome.rejected, outcome)
         trees, back = self._state.archive.trees, self._state.attempted
         twin = trees.get(outcome.tree) or back.get(outcome.tree) or self._flying.get(outcome.tree)
-        if twin is not None:
+        if twin is not None and twin != self._draft_of(job, outcome.tree):
             return self._unmade(job, Rejected(stage=Stage.DEDUPE, reason=f"the same tree as {twin}"), outcome)
         return self._stored(job, outcome)
 
     def _stored(self, job: ChildJob, outcome: Mutated) -> MutationDone | Ended:
         number = job.proposal.number
+        draft = self._state.drafts.get(number)
         self._repository.absorb(outcome.delta)
         try:
             genome = parse_genome(self._repository.read_files(outcome.commit, "*.toml"))
@@ -69,10 +73,31 @@ class Intake:
             tree=outcome.tree,
             genome=genome,
             summary=outcome.summary,
-            elapsed_s=outcome.elapsed_s,
+            elapsed_s=outcome.elapsed_s + (draft.elapsed_s if draft else 0.0),
             spent=outcome.spent,
             objection=outcome.objection,
         )
+
+    def _unread(self, job: ChildJob, made: Mutated) -> list[Event]:
+        """A draft, unless there is nothing to be read: a tree that is known already, or that makes no sense."""
+        *advised, event = self.mutated(job, made)
+        if not isinstance(event, MutationDone):
+            return [*advised, event]
+        draft = Drafted(
+            number=event.number,
+            commit=made.commit,
+            tree=made.tree,
+            summary=made.summary,
+            changed=made.changed,
+            elapsed_s=made.elapsed_s,
+            spent=made.spent,
+        )
+        return [*advised, draft]
+
+    def _draft_of(self, job: ChildJob, tree: str) -> str | None:
+        """The child itself, if this is its own tree that was still to be read."""
+        draft = self._state.drafts.get(job.proposal.number)
+        return job.key if draft is not None and draft.tree == tree else None
 
     def objected(self, made: MutationDone) -> Ended | SentBack:
         """The record of a child that a judge has objected to: it is not evaluated."""

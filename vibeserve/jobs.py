@@ -12,7 +12,7 @@ from population.candidate import Operator, Proposal, candidate_id
 from search import racing
 from vibeserve.briefing import Briefing
 from vibeserve.chains import Chains
-from vibeserve.executor import Delta, MeasureTask, MutateTask, Task
+from vibeserve.executor import Delta, Draft, MeasureTask, MutateTask, Task
 from vibeserve.records import Records
 from vibeserve.rules import Root, Rules
 
@@ -112,6 +112,11 @@ class JobMaker:
 
     def _mutation(self, task: MutateTask) -> MutateTask:
         """With what its maker is to know, where somebody reads it."""
+        number = task.proposal.number
+        if (made := self._state.drafts.get(number)) is not None:
+            attempt = len(self._state.attempts.get(number, ()))
+            draft = Draft(commit=made.commit, summary=made.summary, changed=made.changed, attempt=attempt)
+            return replace(task, chain=self.chains.then(task.chain, made.commit), draft=draft)
         if self._briefing is None or task.proposal.operator not in _READ_BRIEFS:
             return task
         proposal, parent = task.proposal, task.proposal.parents[0]

@@ -15,7 +15,7 @@ from population.errors import InfrastructureError
 from population.evaluation import Rejected, Stage
 from population.repository import Commit, Conflict, Repository, TreeRefused
 from population.spending import Spending
-from vibeserve.executor import MutateTask
+from vibeserve.executor import Draft, MutateTask
 from vibeserve.mutators import Advice, Advisor, Change, Mutation, Mutator, Repairing, Reviewer, Unmade
 from vibeserve.prompts.rendering import rendered
 
@@ -46,6 +46,8 @@ class Work:
     told: str
     """What its maker was told; empty where nobody reads."""
     objection: Rejected | None = None
+    unread: InfrastructureError | None = None
+    """Why the judge could not read it, with what it has spent; None: it could, or there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +72,12 @@ class Maker:
         """The task's commits are here already.
 
         Raises:
-            ProviderError: of a model, with all that was spent on the child until then.
+            ProviderError: of a model that makes it, with all that was spent on the child until then.
         """
         folder = Path(tempfile.mkdtemp(prefix="vibeserve-tree-"))
         try:
+            if task.draft is not None:
+                return self._read(task, folder, task.draft)
             if task.proposal.operator is Operator.MERGE:
                 return self._merged(task, folder)
             return self._changed(task, folder)
@@ -138,6 +142,13 @@ class Maker:
 
     # --- what was made --------------------------------------------------------------------------------------------
 
+    def _read(self, task: MutateTask, folder: Path, draft: Draft) -> Work:
+        self._repository.export(draft.commit, folder)
+        commit = Commit(sha=draft.commit, tree=self._repository.tree_of(draft.commit))
+        mutation = Mutation(summary=draft.summary, changed=draft.changed, trace="")
+        work = Work(commit=commit, mutation=mutation, advice=_NO_ADVICE, told="")
+        return self._reviewed(task, folder, work, draft.attempt)
+
     def _committed(self, task: MutateTask, folder: Path, mutation: Mutation, advice: Advice) -> Work | NoWork:
         merging = task.proposal.operator is Operator.MERGE
         problem = marked(folder) if merging else None
@@ -150,14 +161,14 @@ class Maker:
                     number=task.proposal.number,
                 )
                 work = Work(commit=commit, mutation=mutation, advice=advice, told=_told(task))
-                return self._reviewed(task, folder, work)
+                return self._reviewed(task, folder, work, task.returned.attempt if task.returned else 0)
         except TreeRefused as refusal:
             problem = str(refusal)
         rejected = Rejected(stage=Stage.MUTATE, reason=problem)
         unmade = Unmade(rejected=rejected, spent=mutation.spent, files=mutation.files)
         return NoWork(unmade=unmade, advice=advice, told=_told(task))
 
-    def _reviewed(self, task: MutateTask, folder: Path, work: Work) -> Work:
+    def _reviewed(self, task: MutateTask, folder: Path, work: Work, attempt: int) -> Work:
         """Read by a judge, where a model has written it; recipes and knobs are ours."""
         judge, operator, mutation = self._makers.judge, task.proposal.operator, work.mutation
         if judge is None or operator not in (Operator.AGENT, Operator.MERGE):
@@ -168,10 +179,12 @@ class Maker:
             summary=mutation.summary,
             diff=self._repository.diff(task.parents[0], work.commit.sha),
             changed=mutation.changed,
-            attempt=task.returned.attempt if task.returned else 0,
+            attempt=attempt,
         )
-        with _billed(mutation.spent):
+        try:
             review = judge.review(change)
+        except InfrastructureError as error:
+            return replace(work, unread=error)
         spent, files = (*mutation.spent, *review.spent), (*mutation.files, *review.files)
         return replace(work, mutation=replace(mutation, spent=spent, files=files), objection=review.objection)
 

@@ -13,8 +13,10 @@ from population.archive import Archive
 from population.candidate import candidate_id
 from population.errors import VibeServeError
 from population.evaluation import Evaluation, Rejected
+from population.event_json import encode
 from population.events import (
     Advised,
+    Drafted,
     Ended,
     EpochStarted,
     Event,
@@ -27,7 +29,6 @@ from population.events import (
     RunStarted,
     SentBack,
     Stopped,
-    encode,
 )
 from population.replay import State
 from vibeserve.display import FrontRow, Meter, Slot, Snapshot
@@ -161,6 +162,8 @@ def event_text(event: Event) -> str | None:
             return f"{candidate_id(event.number)} {_verdict(event.evaluation)}; it goes back to be mended"
         case Ended():
             return f"{candidate_id(event.number)} {_verdict(event.evaluation)} ({event.elapsed_s:.1f} s)"
+        case Drafted():
+            return f"{candidate_id(event.number)} made; its judge has still to read it"
         case MutationDone() | Advised() | RemeasureStarted():
             return None
         case Remeasured():

@@ -22,7 +22,7 @@ from evaluators.hardware import fingerprint, hardware
 from population.errors import InfrastructureError, ProviderDown, ProviderError, ProviderRefused, VibeServeError
 from population.evaluation import Place, Rejected, Scored, Stage
 from population.repository import Repository
-from vibeserve.executor import Delta, Evaluated, Failed, Fault, Made, MeasureTask, Mutated, MutateTask
+from vibeserve.executor import Delta, Evaluated, Failed, Fault, Made, MeasureTask, Mutated, MutateTask, Unread
 from vibeserve.lease import lease, visible_gpus
 from vibeserve.making import Maker, Makers, NoWork, Work
 from vibeserve.mutators import Settling, Workplace
@@ -110,29 +110,29 @@ class Workshop:
         outcome = _guarded(f"mutation of {task.key}", lambda: self._mutate(task))
         if isinstance(outcome, Rejected | Fault):
             return outcome
-        elapsed_s, advice = time.monotonic() - started, outcome.advice
-        name = f"brief-{task.returned.attempt}.md" if task.returned else "brief.md"
-        files = (*([(name, outcome.told)] if outcome.told else []), *advice.files)
+        elapsed_s = time.monotonic() - started
         if isinstance(outcome, NoWork):
-            unmade = outcome.unmade
-            return Failed(
-                rejected=unmade.rejected,
-                elapsed_s=elapsed_s,
-                files=(*files, *unmade.files),
-                spent=(*advice.spent, *unmade.spent),
-                advice=advice.text,
-            )
-        mutation, commit = outcome.mutation, outcome.commit
+            return _failed(task, outcome, elapsed_s)
+        made = self._mutated(task, outcome, elapsed_s)
+        if outcome.unread is None:
+            return made
+        fault = _fault(f"judgement of {task.key}", outcome.unread)
+        return fault if task.draft else Unread(mutated=made, fault=fault)
+
+    def _mutated(self, task: MutateTask, work: Work, elapsed_s: float) -> Mutated:
+        mutation, commit = work.mutation, work.commit
+        trace = [("transcript.txt", mutation.trace)] if mutation.trace else []
         return Mutated(
             delta=self._repository.delta(commit.sha),
             commit=commit.sha,
             tree=commit.tree,
             summary=mutation.summary,
+            changed=mutation.changed,
             elapsed_s=elapsed_s,
-            files=(*files, ("transcript.txt", mutation.trace), *mutation.files),
-            spent=(*advice.spent, *mutation.spent),
-            advice=advice.text,
-            objection=outcome.objection,
+            files=(*_told(task, work), *work.advice.files, *trace, *mutation.files),
+            spent=(*work.advice.spent, *mutation.spent),
+            advice=work.advice.text,
+            objection=work.objection,
         )
 
     def _mutate(self, task: MutateTask) -> Work | NoWork | Rejected:
@@ -213,6 +213,22 @@ class Workshop:
         return place
 
 
+def _failed(task: MutateTask, outcome: NoWork, elapsed_s: float) -> Failed:
+    advice, unmade = outcome.advice, outcome.unmade
+    return Failed(
+        rejected=unmade.rejected,
+        elapsed_s=elapsed_s,
+        files=(*_told(task, outcome), *advice.files, *unmade.files),
+        spent=(*advice.spent, *unmade.spent),
+        advice=advice.text,
+    )
+
+
+def _told(task: MutateTask, outcome: Work | NoWork) -> tuple[tuple[str, str], ...]:
+    name = f"brief-{task.returned.attempt}.md" if task.returned else "brief.md"
+    return ((name, outcome.told),) if outcome.told else ()
+
+
 def _settled(makers: Makers, place: Workplace) -> Makers:
     """The same, on this machine."""
 
@@ -238,17 +254,20 @@ def _guarded(what: str, work: Callable[[], Outcome]) -> Outcome | Fault:
     """
     try:
         return work()
-    except ProviderError as error:
-        refused, wait_s = isinstance(error, ProviderRefused), error.wait_s if isinstance(error, ProviderDown) else None
-        reason = f"{what}: the model's provider {'refuses' if refused else 'is down'}: {error}"
-        return Fault(reason=reason, retryable=not refused, final=refused, wait_s=wait_s, spent=error.spent)
     except (VibeServeError, OSError) as error:
-        spent = error.spent if isinstance(error, InfrastructureError) else ()
-        return Fault(reason=f"{what}: {error}", spent=spent)
+        return _fault(what, error)
     except Exception as error:  # noqa: BLE001
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         return Fault(reason=f"{what}: internal error at {place}, please report it: {error!r}", retryable=False)
+
+
+def _fault(what: str, error: VibeServeError | OSError) -> Fault:
+    if isinstance(error, ProviderError):
+        refused, wait_s = isinstance(error, ProviderRefused), error.wait_s if isinstance(error, ProviderDown) else None
+        reason = f"{what}: the model's provider {'refuses' if refused else 'is down'}: {error}"
+        return Fault(reason=reason, retryable=not refused, final=refused, wait_s=wait_s, spent=error.spent)
+    return Fault(reason=f"{what}: {error}", spent=error.spent if isinstance(error, InfrastructureError) else ())
 
 
 def _texts(folder: Path) -> tuple[tuple[str, str], ...]:

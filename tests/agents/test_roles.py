@@ -11,20 +11,21 @@ from pathlib import Path
 import pytest
 
 from evaluators.evaluator import EvaluationTask, Lease
-from population.errors import ConfigError
+from population.errors import ConfigError, InfrastructureError
 from population.evaluation import Evaluation, Rejected, Scored, Stage
-from population.events import Advised, Ended, Faulted, MutationDone
+from population.events import Advised, Drafted, Ended, Faulted, MutationDone
 from population.replay import State
 from population.spending import Spending
 from tests.agents.cast import Cast, Verdict, Writer, events_of, objection, options
 from tests.agents.endpoint import KEY, Answer, Asked, serving
 from tests.agents.test_prompts import free
+from tests.agents.test_search import one_run
 from tests.agents.wire import FORMATS, Anthropic, Call, Chat, Format
 from tests.vibeserve.recorded import TOY, RecordedEvaluator, toy_config
 from vibeserve.agents.judge import VerdictArguments
 from vibeserve.display import SilentDisplay
 from vibeserve.mutators import Review
-from vibeserve.wiring import Parts, run
+from vibeserve.wiring import Parts, resume, run
 
 pytestmark = pytest.mark.tier("A")
 ENGINE = (TOY / "seed" / "engine.py").read_text(encoding="utf-8")
@@ -250,8 +251,8 @@ def test_a_judge_that_refuses_objects_to_nothing(tmp_path: Path) -> None:
     assert held.state.spent["judge", "a-model"].requests == 1
 
 
-def test_a_judge_whose_provider_is_down_costs_no_child(tmp_path: Path) -> None:
-    """The mutation is tried again, and the bill has both roles."""
+def test_a_judge_whose_provider_is_down_costs_no_work(tmp_path: Path) -> None:
+    """Only the judgement is tried again: what the implementer has made is kept, with its bill."""
     wire = Chat()
     answers = iter([wire.error(503, "overloaded_error", "maintenance")])
 
@@ -260,9 +261,41 @@ def test_a_judge_whose_provider_is_down_costs_no_child(tmp_path: Path) -> None:
 
     held = hold(tmp_path, Cast(wire, implementer=Writer(wire, HONEST), judge=judge), *NO_REPAIR)
     (fault,) = (event for event in events_of(held.run_dir) if isinstance(event, Faulted))
-    assert [(bill.role, bill.requests) for bill in fault.spent] == [("implementer", 1), ("judge", 0)]
+    assert [(bill.role, bill.requests) for bill in fault.spent] == [("judge", 0)]
     assert isinstance(held.verdict, Scored)
-    assert held.state.spent["implementer", "a-model"].requests == 2
+    assert len(held.cast.asked["implementer"]) == 1 and len(held.cast.asked["judge"]) == 2
+    assert held.state.spent["implementer", "a-model"].requests == 1
+    assert "implementer" in held.file("transcript.jsonl") and "judge" in held.file("judge.jsonl")
+    draft, made = (
+        event for event in events_of(held.run_dir) if isinstance(event, Drafted | MutationDone) and event.number
+    )
+    assert (draft.commit, draft.tree, draft.summary) == (made.commit, made.tree, made.summary)
+    assert made.elapsed_s > draft.elapsed_s > 0 and [bill.role for bill in made.spent] == ["judge"]
+    assert not held.state.drafts and not held.state.trees
+
+
+def test_a_judge_that_is_refused_a_key_stops_the_run_and_a_resume_has_only_to_judge(tmp_path: Path) -> None:
+    """What it then objects to is the draft, which goes back to its maker like any other."""
+    wire = Anthropic()
+    writer, refused = (
+        Writer(wire, {"engine.py": CHEAT + ENGINE}),
+        wire.error(401, "authentication_error", "no such key"),
+    )
+    cast, seen = Cast(wire, implementer=writer, judge=lambda asked: refused), tmp_path / "seen"
+    parts = Parts(evaluator=WatchedEvaluator(seen))
+    with serving(cast, repeat=True) as endpoint:
+        config = toy_config(tmp_path / "runs", *options(wire, endpoint, *NO_REPAIR))
+        with pytest.raises(InfrastructureError, match="judgement of c000001: the model's provider refuses"):
+            run(config, SilentDisplay(), parts)
+        run_dir = one_run(tmp_path)
+        state = State.replay(events_of(run_dir))
+        assert set(state.drafts) == {1} and state.spent["implementer", "a-model"].requests == 1
+        cast.parts["judge"] = Verdict(wire, objection(QUOTE))
+        resume(run_dir, (), SilentDisplay(), parts)
+    held = Held(cast, run_dir, tuple(seen.read_text().split()))
+    assert isinstance(held.verdict, Rejected) and held.verdict.stage is Stage.REVIEW
+    assert len(cast.asked["implementer"]) == 1 and "c000001" not in held.evaluated
+    assert held.state.archive.candidates["c000001"].commit == state.drafts[1].commit
 
 
 def test_a_role_has_a_model_and_limits_of_its_own(tmp_path: Path) -> None:

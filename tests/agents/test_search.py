@@ -142,7 +142,7 @@ def test_a_recording_can_be_played_again(tmp_path: Path) -> None:
 
 
 def test_a_replay_without_its_recording_stops_the_run(tmp_path: Path) -> None:
-    (tmp_path / "c000077.jsonl").write_text('{"kind": "task", "version": 1}\n')
+    (tmp_path / "c000077.jsonl").write_text('{"kind": "task", "version": 1, "instructions": "", "task": ""}\n')
     config = toy_config(tmp_path / "runs", *ALONE, "agents.provider=replay", f"agents.replay={tmp_path}")
     with pytest.raises(InfrastructureError, match="there is no transcript of c000001"):
         run(config, SilentDisplay(), PARTS)

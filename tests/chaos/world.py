@@ -131,7 +131,7 @@ class World:
             patch.setenv("XDG_CACHE_HOME", str(self.folder / "cache"))
             patch.setenv("TMPDIR", str(self.folder / "tmp"))
             patch.setattr(tempfile, "tempdir", None)
-            patch.setattr(wiring, "Workshop", NotingWorkshop)
+            patch.setattr("vibeserve.hosts.Workshop", NotingWorkshop)
             patch.setattr("vibeserve.wiring.secrets.token_hex", lambda size: "5e" * size)
             return self._drive(disk, take_over, delay_s)
 

@@ -6,7 +6,8 @@ import pytest
 
 from population.errors import ConfigError, RunError
 from population.evaluation import Place, Rejected, Stage
-from population.events import Ended, decode, encode
+from population.event_json import decode, encode
+from population.events import Ended
 from vibeserve.same_hardware import Surveyed, choose, differences, recorded
 
 H200 = {"CPU": "a CPU", "GPU": "NVIDIA H200", "GPU power limit": "700 W"}

@@ -70,6 +70,9 @@ EVENT = st.one_of(
         elapsed_s=SECONDS,
         objection=st.none() | REJECTED,
     ),
+    st.builds(
+        ev.Drafted, number=COUNT, commit=TEXT, tree=TEXT, summary=TEXT, changed=st.tuples(TEXT), elapsed_s=SECONDS
+    ),
     st.builds(ev.SentBack, number=COUNT, evaluation=REJECTED, elapsed_s=SECONDS, place=PLACE),
     st.builds(ev.Advised, candidate=TEXT, advice=TEXT),
     st.builds(ev.Ended, number=COUNT, evaluation=EVALUATION, elapsed_s=SECONDS, place=PLACE),

@@ -18,6 +18,7 @@ from population.errors import LedgerError, RunError
 from population.evaluation import Rejected, Scored, Stage
 from population.events import (
     Advised,
+    Drafted,
     Ended,
     EpochStarted,
     Event,
@@ -33,6 +34,7 @@ from population.events import (
 from population.genome import Genome
 from population.objectives import ObjectiveSet
 from population.replay import State
+from population.spending import Spending
 from population.statistics import estimate
 from tests.population.strategies import OBJECTIVES, STARTED, child, scored
 
@@ -289,6 +291,27 @@ def test_a_child_that_was_sent_back_is_one_child_with_all_it_took() -> None:
     assert candidate_.cost_s == state.candidates_s - cost_s == 1.0 + 5.0 + 1.0 + 2.0
     assert (state.costs[1].mutate_s, state.costs[1].evaluate_s) == (2.0, 7.0)
     assert state.twin_of(f"{1:040x}", 2) == "c000001", "nobody else is evaluated with a tree that was rejected"
+
+
+def test_a_draft_is_kept_in_flight_and_paid_until_its_judge_has_read_it() -> None:
+    proposed, made, ended = child(1, scored(20.0, 4.0))
+    spent = (Spending(role="implementer", model="m", requests=3),)
+    draft = Drafted(number=1, commit=made.commit, tree=made.tree, summary="s", elapsed_s=made.elapsed_s, spent=spent)
+    state = State.replay([*BEGUN, proposed, draft])
+    mutate_s = state.mutate_s
+    assert state.commits["c000001"] == made.commit, "what is to be judged must not be lost"
+    assert state.twin_of(made.tree, 2) == "c000001" and state.twin_of(made.tree, 1) is None
+    assert state.spent["implementer", "m"].requests == 3 and not state.mutated
+    with pytest.raises(LedgerError, match="has a commit already"):
+        state.apply(draft)
+    state.apply(made)
+    assert not state.drafts and sorted(state.mutated) == [1] and state.mutate_s - mutate_s == made.elapsed_s
+    with pytest.raises(LedgerError, match="has a commit already"):
+        state.apply(draft)
+    assert state.twin_of(made.tree, 2) == "c000001"
+    state.apply(ended)
+    assert not state.trees and state.spent["implementer", "m"].requests == 3
+    assert picture(State.replay([*BEGUN, proposed, draft, made, ended])) == picture(state)
 
 
 def test_a_child_that_nobody_mended_keeps_its_last_commit() -> None:

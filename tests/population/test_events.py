@@ -13,7 +13,8 @@ from hypothesis import given
 
 from population.candidate import Operator, Proposal
 from population.evaluation import Place, Rejected, Scored, Stage
-from population.events import Ended, Event, Proposed, Stopped, decode, encode
+from population.event_json import decode, encode
+from population.events import Ended, Event, Proposed, Stopped
 from tests.population.strategies import EVENT
 
 

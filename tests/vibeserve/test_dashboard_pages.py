@@ -45,7 +45,9 @@ PAGES = {
     f"/run/{SMALL}/candidate/c000002": ("rejected at audit", "max gap 1.2 above 0.5", "Evidence", "line 3"),
     f"/run/{SMALL}/slots": ("Slots", "evaluation slot", "time since the run began", "measures again", "mutation 1"),
     f"/run/{SMALL}/failures": ("By stage", "node lost", "error", "rejection", "2 of 5 children rejected"),
-    f"/run/{SMALL}/operators": ("Operators", "tune", "Skills", "kv-cache", "Models", "No language model was called"),
+    f"/run/{SMALL}/operators": (
+        "Operators", "tune", "Skills", "kv-cache", "What models were asked", "No language model was asked",
+    ),
     "/compare": (
         "Comparison", "than A", "hypervolume ↑", "IGD+ ↓", "Best per objective", "Coverage", "95 % intervals",
         "Go on from here",

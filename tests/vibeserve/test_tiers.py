@@ -15,7 +15,8 @@ from evaluators.isolation import facts, why_not_a, why_not_b
 from population.candidate import Operator
 from population.errors import IsolationError
 from population.evaluation import Rejected, Scored, Stage
-from population.events import Ended, RunStarted, decode, encode
+from population.event_json import decode, encode
+from population.events import Ended, RunStarted
 from population.ledger import read_events
 from population.objectives import Direction, Objective
 from tests.vibeserve.recorded import TOY, RecordedEvaluator, toy_config

@@ -29,7 +29,7 @@ from vibeserve.cluster.parcels import Parcels
 from vibeserve.cluster.placement import Placement
 from vibeserve.cluster.quarantine import Quarantine
 from vibeserve.cluster.strays import Flight, Strays
-from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, Mutated, MutateTask, Outcome, Task
+from vibeserve.executor import Completion, Evaluated, Fault, MeasureTask, Mutated, MutateTask, Outcome, Task, Unread
 from vibeserve.workshop import Kit
 
 _BOARD_TIMEOUT_S = 0.5
@@ -164,8 +164,9 @@ class RayExecutor:
             self._parcels.lost(reply.lost)
             return reply.outcome
         self._parcels.arrived([delta.commit for delta in flight.task.chain], reply.node)
-        if isinstance(reply.outcome, Mutated):
-            self._parcels.arrived([reply.outcome.commit], reply.node)
+        made = reply.outcome.mutated if isinstance(reply.outcome, Unread) else reply.outcome
+        if isinstance(made, Mutated):
+            self._parcels.arrived([made.commit], reply.node)
         return reply.outcome if flight.mutation else self._judged(reply)
 
     def _failed(self, flight: Flight, error: ray_errors.RayError, recalled: bool) -> Fault | None:

@@ -43,7 +43,7 @@ def verify(
     from vibeserve.claims import claim_json
     from vibeserve.commands.output import console, print_json
     from vibeserve.runs import candidate_name, find_candidate
-    from vibeserve.wiring import verify as measure
+    from vibeserve.verifying import verify as measure
     from vibeserve.wording import gain, number
 
     reference = find_candidate(candidate, run, runs_dir)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from population.candidate import candidate_id
-from population.events import Ended, EpochStarted, Faulted, FinalMeasured, MutationDone, Remeasured, SentBack
+from population.events import Drafted, Ended, EpochStarted, Faulted, FinalMeasured, MutationDone, Remeasured, SentBack
 from vibeserve.accounts import Tariff
 from vibeserve.agents.prices import Bill, total
 from vibeserve.agents.prices import Prices as ModelPrices
@@ -57,7 +57,7 @@ def _steps(run: Followed, models: ModelPrices) -> tuple[Step, ...]:
     found: list[Step] = []
     bill = Bill()
     for event in run.events:
-        if isinstance(event, MutationDone | Ended | Faulted):
+        if isinstance(event, Drafted | MutationDone | Ended | Faulted):
             bill += total(event.spent, models)
         if isinstance(event, EpochStarted):
             past_s, epoch_s = past_s + epoch_s, 0.0
