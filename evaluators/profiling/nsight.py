@@ -29,6 +29,8 @@ REPORTS = {
     "cuda_api_sum": "CPU time in CUDA calls",
 }
 """Report of `nsys stats` → what its shares are parts of."""
+RANGES = "NVTX_RANGES"
+"""Set for the server: whoever names phases by NVTX need not do so where nobody records them."""
 _COUNTS = ("Instances", "Num Calls")
 _NAMES = ("Name", "Range")
 _RECORD = (
@@ -61,7 +63,8 @@ class NsightSystems:
         """See `Instrument.around`."""
         hooked = self._injection.around(command)
         table = replace(command.table, command=(*record(self._program, self._report), *command.table.command))
-        self._command = replace(hooked, table=table, readable=(*hooked.readable, *installation(self._program)))
+        env = {**hooked.env, RANGES: "1"}
+        self._command = replace(hooked, table=table, env=env, readable=(*hooked.readable, *installation(self._program)))
         return self._command
 
     def begin(self) -> None:

@@ -16,6 +16,7 @@ import torch
 from knobs import read_knobs
 from kv_cache import KVCache
 from model import Model
+from phases import phase
 from runner import Runner, Step
 from sampler import Sampler
 from scheduler import Scheduler
@@ -104,6 +105,7 @@ class Engine:
         self._pace.launched(step.rows, begin)
         return step
 
+    @phase("take in")
     def _take_in(self, step: Step) -> None:
         tokens = step.tokens()
         self._pace.ended(step.rows)

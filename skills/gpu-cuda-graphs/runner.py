@@ -17,6 +17,7 @@ from gpu import jit, tl
 from knobs import read_knobs
 from kv_cache import MAX_SLOTS, KVCache
 from model import Model
+from phases import phase
 from sampler import Sampler
 from sequence import Segment
 
@@ -44,6 +45,7 @@ class Step:
         """Rows that are computed, padding included."""
         self._tokens, self._done = tokens, done
 
+    @phase("wait")
     def tokens(self) -> list[int]:
         """One token per segment of `segments`, in order; waits for the step to end."""
         if self._done is not None:
@@ -91,6 +93,7 @@ class Runner:
         if self._cuda:
             self._record()
 
+    @phase("launch")
     def launch(self, segments: Items[Segment]) -> Step:
         """Start computing the segments: K/V of all their rows, and a token for those that want one."""
         rows = Rows(segments, self._kv.slot)

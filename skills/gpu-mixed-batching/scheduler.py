@@ -6,6 +6,7 @@ from collections import deque
 
 from knobs import read_knobs
 from kv_cache import KVCache
+from phases import phase
 from sequence import Segment, Sequence
 
 
@@ -36,6 +37,7 @@ class Scheduler:
         """There are sequences that have not ended; all of them may be waiting for steps under way."""
         return bool(self._decoding or self._prompting or self._waiting)
 
+    @phase("schedule")
     def schedule(self, kv: KVCache) -> list[Segment]:
         """At most one segment per sequence; empty if every sequence waits for its last token to be read."""
         segments = [

@@ -144,6 +144,7 @@ def test_the_command_of_nsys(tmp_path: Path) -> None:
     assert started.table.command[-4:] == (f"--output={report}", "{python}", "server.py", "{port}")
     assert {"--capture-range=cudaProfilerApi", "--capture-range-end=stop"} < set(started.table.command)
     assert Path("/opt/nvidia/nsight-systems/2025.3.2") in started.readable
+    assert started.env["NVTX_RANGES"] == "1" and "NVTX_RANGES" not in command(tmp_path).env
     assert nsight.stats(program, report, tmp_path / "stats")[-1] == str(report)
     settings = json.loads((tmp_path / "n" / "orders" / "settings.json").read_text())
     assert (settings["mode"], settings["most_s"]) == ("range", 1.0)

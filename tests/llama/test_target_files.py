@@ -7,12 +7,14 @@ import json
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from llama import BENCHMARKS, CHECKOUT, TARGET, TOY, run_script
 
 from evaluators.load.session import auto_processes
+from evaluators.roofline import Work
 from evaluators.target import load_target, validate_target
 from vibeserve.layers import Sources, load_config
 
@@ -79,6 +81,10 @@ def test_the_roofline_follows_from_the_shape(monkeypatch: pytest.MonkeyPatch) ->
     assert 1 < best["median_ttft_ms@64x128r8"] < 3.5 / 2
     assert best["p99_tpot_ms@64x128r128"] < 3.5 / 32
     assert 2 * 30_000 < best["output_throughput@max"] < 4 * 52_600
+    work = roofline.work(config, 790e12, 4.3e12, 2)
+    assert set(work) == {field.name for field in fields(Work)}
+    assert work["flop_per_output_token"] == 2 * (body + head) == work["flop_per_prompt_token"] + 2 * head
+    assert work["bytes_per_step"] / work["bytes_per_s"] == pytest.approx(3.50e-3, rel=0.02)  # measured: one at a time
 
 
 def test_weights_of_a_users_own(tmp_path: Path) -> None:

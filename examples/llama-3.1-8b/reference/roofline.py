@@ -1,6 +1,6 @@
 """Decides what no server can beat on this machine: bytes and arithmetic of tokens, over what the GPU was seen to do.
 
-    python roofline.py --output FILE        writes {metric@load: best possible value}
+    python roofline.py --output FILE        writes {metric@load: best possible value, "work": {…}}
 
 - *Throughput*: however it is batched or guessed ahead, a token is the model's only if its logits were computed, once
   through every weight matrix; its prompt, a request's share of it, went through all but the head.
@@ -9,6 +9,9 @@
   the first step too; an answer that fits into it has no TPOT to speak of.
 Weights count one byte each and arithmetic twice the rate of bf16, so that 8-bit servers are below these, too; whether
 their answers pass is the audit's business.
+
+`work` is for hints: operations per token, the bytes of weights that every step reads (bf16; float32 on a CPU), and what
+was seen per second of either.
 """
 
 from __future__ import annotations
@@ -83,6 +86,18 @@ def ceilings(config: Json, target: Json, flop_per_s: float, bytes_per_s: float) 
     return best
 
 
+def work(config: Json, flop_per_s: float, bytes_per_s: float, weight_bytes: int) -> dict[str, float]:
+    """Of a token and of a step, and what the machine does per second; `weight_bytes`: of one weight."""
+    body, head = parameters(config)
+    return {
+        "flop_per_output_token": 2.0 * (body + head),
+        "flop_per_prompt_token": 2.0 * body,
+        "bytes_per_step": float(weight_bytes) * (body + head),
+        "flop_per_s": flop_per_s,
+        "bytes_per_s": bytes_per_s,
+    }
+
+
 def _range(tokens: int | list[int]) -> tuple[int, int]:
     return (tokens, tokens) if isinstance(tokens, int) else (tokens[0], tokens[1])
 
@@ -93,7 +108,10 @@ def main() -> None:
     arguments = parser.parse_args()
     config = json.loads((TARGET / "reference" / "config.json").read_text(encoding="utf-8"))
     target = tomllib.loads((TARGET / "target.toml").read_text(encoding="utf-8"))
-    arguments.output.write_text(json.dumps(ceilings(config, target, *speeds()), indent=1) + "\n", encoding="utf-8")
+    seen = speeds()
+    weight_bytes = 2 if torch.cuda.is_available() else 4
+    found = {**ceilings(config, target, *seen), "work": work(config, *seen, weight_bytes)}
+    arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from kv_cache import KVCache
 from model import Model
+from phases import phase
 from runner import Runner, Step
 from sampler import Sampler
 from scheduler import Scheduler
@@ -83,6 +84,7 @@ class Engine:
             segment.seq.in_flight += segment.want
         return step
 
+    @phase("take in")
     def _take_in(self, step: Step) -> None:
         outputs = []
         for segment, token in zip(step.segments, step.tokens(), strict=True):

@@ -8,6 +8,7 @@ import torch
 from batch import Batch, Rows
 from kv_cache import KVCache
 from model import Model
+from phases import phase
 from sampler import Sampler
 from sequence import Segment
 
@@ -22,6 +23,7 @@ class Step:
         """Rows that are computed, padding included."""
         self._tokens = tokens
 
+    @phase("wait")
     def tokens(self) -> list[int]:
         """One token per segment of `segments`, in order; waits for the step to end."""
         tokens: list[int] = self._tokens.tolist()
@@ -34,6 +36,7 @@ class Runner:
     def __init__(self, model: Model, kv: KVCache, sampler: Sampler) -> None:
         self._model, self._kv, self._sampler = model, kv, sampler
 
+    @phase("launch")
     def launch(self, segments: Items[Segment]) -> Step:
         """Start computing the segments: K/V of all their rows, and a token for those that want one."""
         rows = Rows(segments, self._kv.slot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from kv_cache import KVCache
+from phases import phase
 from sequence import Segment, Sequence
 
 
@@ -30,6 +31,7 @@ class Scheduler:
         """There are sequences that have not ended; all of them may be waiting for steps under way."""
         return self._running is not None or bool(self._waiting)
 
+    @phase("schedule")
     def schedule(self, kv: KVCache) -> list[Segment]:
         """At most one segment per sequence; empty if every sequence waits for its last token to be read."""
         if self._running is None and self._waiting and kv.allocate(self._waiting[0]):
