@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 ROLES = ("role", "model", "requests", "input", "of it cached", "cache writes", "output", "time", "dollars")
 MODELS = ("written by", "children", "tokens", "model time", "evaluation time", "GPU-hours", "dollars")
 _DEAREST = 5
+_MODEL_COLUMNS = 12
+_MILLIONS = re.compile(r"^\d+(?:,\d{3}){2,}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +56,39 @@ def unknown_text(bill: Bill) -> str:
 
 
 def tables(account: Account) -> list[Table]:
-    """The sheets for a terminal."""
+    """The sheets for a terminal of 80 columns: without cache writes, millions of tokens short."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     found = []
     for sheet in sheets(account):
-        table = Table(title=sheet.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for place, name in enumerate(sheet.head):
-            table.add_column(name, justify="right" if place >= sheet.first_number else "left", overflow="fold")
+        table = Table(
+            title=sheet.title,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            show_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        shown = [place for place, name in enumerate(sheet.head) if name != "cache writes"]
+        for place in shown:
+            name = sheet.head[place]
+            is_number = place >= sheet.first_number
+            table.add_column(
+                "\n".join(name.rsplit(" ", 1)),
+                justify="right" if is_number else "left",
+                overflow="fold",
+                min_width=_MODEL_COLUMNS if name == "model" else None,
+                no_wrap=is_number or name == "role",  # only a model's name is broken where there is no room
+            )
         for row in sheet.rows:
-            table.add_row(*(clean(cell) for cell in row))
+            table.add_row(*(_MILLIONS.sub(_short, clean(row[place])) for place in shown))
         found.append(table)
     return found
+
+
+def _short(count: re.Match[str]) -> str:
+    return f"{int(count[0].replace(',', '')) / 1e6:,.1f} M"
 
 
 def _tokens(spent: Spending) -> tuple[str, ...]:

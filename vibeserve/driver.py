@@ -219,7 +219,11 @@ class Driver:
             completions = self._executor.wait(_TICK_S)
         self._settle(completions)
         for job, age_s in self._machines.overdue():
-            self._fault(job, Fault(reason=f"{job.key}: no result after {age_s:.0f} s, far longer than others take"))
+            reason = f"{job.key}: no result after {age_s:.0f} s, far longer than others take"
+            if self._make.is_mutation(job) and self._retries.hung(job.key, self._executor.clock_s - age_s):
+                self._give_up(job, reason)
+            else:
+                self._fault(job, Fault(reason=reason))
         self._show(None)
 
     def _settle(self, completions: Sequence[Completion]) -> None:
@@ -243,7 +247,7 @@ class Driver:
             elif isinstance(outcome, Unread) and self._is_draft(job):
                 self._fault(job, outcome.fault)
             else:
-                self._retries.worked(job.key, mutation=not isinstance(outcome, Evaluated))
+                self._retries.worked(job.key, self._executor.clock_s, mutation=not isinstance(outcome, Evaluated))
 
     def _is_draft(self, job: Job) -> bool:
         return isinstance(job, ChildJob) and job.proposal.number in self._state.drafts
@@ -280,13 +284,17 @@ class Driver:
             return self._machines.again(job, verdict.wait_s)
         its_own = not (fault.final or (mutation and fault.retryable)) and self._retries.alone(job.key)
         if isinstance(job, ChildJob) and its_own and self._state.archive.scored:
-            self._retries.worked(job.key, mutation=False)
-            reason = f"given up after {verdict.attempt} attempts: {fault.reason}"[:1000]
-            rejected = Rejected(stage=Stage.BOOT, reason=reason)
-            return self._record([Ended(number=job.proposal.number, evaluation=rejected)])
+            return self._give_up(job, f"given up after {verdict.attempt} attempts: {fault.reason}")
         raise InfrastructureError(
             f"{fault.reason} (attempt {verdict.attempt}). Nothing is lost: mend the machine, then `vibeserve resume`"
         )
+
+    def _give_up(self, job: Job, reason: str) -> None:
+        """The child ends: the machine works for all others."""
+        assert isinstance(job, ChildJob)
+        stage = Stage.MUTATE if self._make.is_mutation(job) else Stage.BOOT
+        self._retries.worked(job.key, self._executor.clock_s, mutation=False)
+        self._record([Ended(number=job.proposal.number, evaluation=Rejected(stage=stage, reason=reason[:1000]))])
 
     # --- on record ------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ def candidate_row(archive: Archive, member: str, summaries: Mapping[int, str] | 
         id=member,
         operator=str(proposal.operator),
         parents=proposal.parents,
-        label=label_of(proposal) or (summaries or {}).get(proposal.number, ""),
+        label=label_of(proposal) or (summaries or {}).get(proposal.number, "").removeprefix(f"{proposal.operator}: "),
         metrics=metric_views(tuple(archive.objectives), archive.estimates(member), seed),
         tier=weakest_tier(archive.evaluations(member)),
         gaps=gaps_of(archive.evaluations(member)),

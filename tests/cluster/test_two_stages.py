@@ -101,6 +101,22 @@ def test_what_hangs_is_ended_and_tried_again_and_not_charged(tmp_path: Path) -> 
     assert all("no result after" in event.reason for event in faulted)
 
 
+class Stuck(SimulatedCluster):
+    """No attempt at one child's mutation ever ends."""
+
+    def _run(self, task: Task, outcome: Outcome, now_s: float, elapsed_s: float) -> None:
+        super()._run(task, outcome, now_s, 1e9 if task.key == "c000020" else elapsed_s)
+
+
+def test_a_mutation_that_always_hangs_ends_its_child_and_not_the_run(tmp_path: Path) -> None:
+    cluster = Stuck(4, WORKLOAD)
+    state = simulate(cluster, tmp_path, rules_for(200))
+    assert cluster.cancelled == ["c000020"] * 3 and len(state.archive.children) == 201 and not state.pending
+    verdict = state.archive.children[20].evaluation
+    assert isinstance(verdict, Rejected) and verdict.stage is Stage.MUTATE and "no result after" in verdict.reason
+    assert [event.attempt for event in events_of(tmp_path) if isinstance(event, Faulted)] == [1, 2]
+
+
 class Losing(SimulatedCluster):
     """A node with half of the evaluations is lost once, at a moment when its slots are busy."""
 

@@ -19,7 +19,7 @@ def test_an_evaluation_is_tried_three_times_at_once() -> None:
 def test_a_result_forgets_the_faults_before_it() -> None:
     retries = Retries(patience_s=600.0)
     retries.failed("c000001", 0.0, mutation=False, retryable=True)
-    retries.worked("c000001", mutation=False)
+    retries.worked("c000001", 0.0, mutation=False)
     assert retries.failed("c000001", 0.0, mutation=False, retryable=True).attempt == 1
 
 
@@ -50,9 +50,9 @@ def test_patience_ends_unless_some_mutation_works() -> None:
 
     assert wait_s("c000001", 1000.0) == 0.5
     assert wait_s("c000002", 1090.0) == 0.5
-    retries.worked("c000003", mutation=False)
+    retries.worked("c000003", 1090.0, mutation=False)
     assert wait_s("c000001", 1100.0) is None
-    retries.worked("c000003", mutation=True)
+    retries.worked("c000003", 1100.0, mutation=True)
     assert wait_s("c000001", 1101.0) == 2.0
     assert wait_s("c000002", 1200.9) == 1.0
     assert wait_s("c000002", 1201.0) is None
@@ -70,7 +70,7 @@ def test_whether_a_task_alone_breaks_machines() -> None:
     assert retries.alone("c000001")
     retries.failed("c000002", 0.0, mutation=False, retryable=True)
     assert not retries.alone("c000001")
-    retries.worked("c000002", mutation=False)
+    retries.worked("c000002", 0.0, mutation=False)
     assert retries.alone("c000001")
 
 
@@ -86,3 +86,14 @@ def test_two_faults_in_a_row_are_a_nodes_last() -> None:
     quarantine.worked("a")
     assert not quarantine.failed("a"), "it is there already"
     assert quarantine.nodes == {"a"}
+
+
+def test_a_mutation_that_hangs_while_others_work_is_given_up() -> None:
+    retries = Retries(patience_s=100.0)
+    assert not any(retries.hung("c000001", 10.0) for _ in range(9)), "it may be the machine: no other has worked"
+    retries.worked("c000002", 30.0, mutation=False)
+    retries.worked("c000003", 20.0, mutation=True)
+    assert not any(retries.hung("c000001", 20.0) for _ in range(9)), "the others have worked before"
+    assert [retries.hung("c000001", began_s) for began_s in (19.0, 40.0, 60.0)] == [False, False, True]
+    retries.worked("c000001", 70.0, mutation=True)
+    assert [retries.hung("c000001", 60.0) for _ in range(3)] == [False, False, True]

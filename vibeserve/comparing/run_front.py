@@ -144,7 +144,7 @@ def _member(state: State, name: str, objectives: Sequence[Objective], evaluation
 
 def _made_by(state: State, name: str) -> str:
     proposal = state.archive.candidates[name].proposal
-    label = label_of(proposal) or state.summaries.get(proposal.number, "")
+    label = label_of(proposal) or state.summaries.get(proposal.number, "").removeprefix(f"{proposal.operator}: ")
     return str(proposal.operator) if label in ("", proposal.operator) else f"{proposal.operator}: {label}"
 
 
