@@ -143,6 +143,10 @@ def test_status_report_and_show_tell_it(run_dir: Path, capsys: pytest.CaptureFix
     status(str(run_dir))
     text = capsys.readouterr().out
     assert "tokens 2,200,000/2,500,000" in text and "88% of a budget is used" in text
+    row = next(line for line in text.splitlines() if line.startswith("implementer"))
+    assert row.split()[:6] == ["implementer", "small", "1", "1.0", "M", "0"], (
+        "80 columns hold it, and no word is broken"
+    )
     assert "$1.50 + unknown" in text and "no price for model 'dear'" in text and "judge" in text
     status(str(run_dir), json=True)
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
