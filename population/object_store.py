@@ -29,6 +29,8 @@ _RECENT_BYTES = 32 << 20
 """Kept in memory of what was read."""
 _KNOWN = 1 << 16
 """Objects whose kinds are kept in memory."""
+_LISTINGS = 50
+"""Each that fails means that another process has just published or merged packs, which cannot go on for ever."""
 _GONE = (errno.ENOENT, errno.ESTALE)
 
 
@@ -134,7 +136,7 @@ class ObjectStore:
 
     def _list(self) -> bool:
         """Look which packs there are; whether that has changed."""
-        for _ in range(3):  # a pack that vanishes while the folder is listed is in another one
+        for _ in range(_LISTINGS):  # a pack that vanishes while the folder is listed is in another one
             try:
                 found = {name for name in self._disk.names(self.pack_folder) if not name.startswith(PREFIX)}
                 # A power cut may leave an index without its pack; git leaves it alone, too.

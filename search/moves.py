@@ -55,8 +55,11 @@ def recipe_moves(land: Landscape, parent: str, taken: Container[Key]) -> list[Mo
     return moves
 
 
-def merge_moves(land: Landscape, parent: str, mates: Sequence[str], taken: Container[Key]) -> list[Move]:
-    """Merges with mates of which neither contains the other, without a predicted conflict or a known result."""
+def merge_moves(
+    land: Landscape, parent: str, mates: Sequence[str], taken: Container[Key], resolves: bool = False
+) -> list[Move]:
+    """Merges with mates of which neither contains the other, without a known result, and without a predicted conflict
+    unless somebody `resolves` it."""
     mine, here = land.pedigree(parent), land.at(parent)
     moves = []
     for mate in mates:
@@ -65,10 +68,11 @@ def merge_moves(land: Landscape, parent: str, mates: Sequence[str], taken: Conta
         if mate == parent or child in (mine, theirs) or child in taken:
             continue
         pair = (Operator.MERGE, tuple(sorted((parent, mate))))
-        if pair in taken or land.descent.conflict(mine, theirs):
+        conflict = land.descent.conflict(mine, theirs)
+        if pair in taken or (conflict and not resolves):
             continue
         at = point(child, {**land.at(mate).knobs, **here.knobs, **_set_by(land, mate, theirs)})
-        risky = land.descent.overlap(mine, theirs)
+        risky = conflict or land.descent.overlap(mine, theirs)
         moves.append(Move(operator=Operator.MERGE, parents=(parent, mate), pedigree=child, at=at, risky=risky))
     return moves
 
@@ -121,6 +125,8 @@ class MoveConfig:
     tune_draws: int = 10
     """Knob variations drawn per parent and proposal."""
     variation: VariationConfig = field(default_factory=VariationConfig)
+    resolves: bool = False
+    """Whether somebody resolves merges that conflict, so that they are worth proposing."""
 
 
 def steps_only(config: MoveConfig) -> MoveConfig:
@@ -144,7 +150,7 @@ def moves_from(
         elif operator is Operator.TUNE:
             moves += tune_moves(land, parent, mates, taken, (config.tune_draws, config.variation), rng)
         elif operator is Operator.MERGE:
-            moves += merge_moves(land, parent, mates, taken)
+            moves += merge_moves(land, parent, mates, taken, config.resolves)
         elif operator is Operator.AGENT:
             moves.append(agent_move(land, parent))
     return moves

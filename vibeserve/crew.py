@@ -73,8 +73,13 @@ def makers_of(config: Config, run_dir: Path, mechanical: Mapping[Operator, Mutat
         mutators={**mechanical, Operator.AGENT: agent},
         judge=_judge(config),
         advisor=advisor(config),
-        merges=config.agents.merges,
+        merges=resolves_merges(config),
     )
+
+
+def resolves_merges(config: Config) -> bool:
+    """Whether somebody resolves merges that conflict; a script knows nothing of them."""
+    return config.agents.merges and config.agents.provider not in (None, "scripted")
 
 
 def ground_of(config: Config, run_dir: Path, target: Target) -> Ground | None:

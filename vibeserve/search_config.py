@@ -69,10 +69,11 @@ class SearchSection(Section):
     """Children per generation: a reporting unit, and with `barrier` the number that is waited for."""
     operators: OperatorsConfig = OperatorsConfig()
 
-    def build(self, recipes: Mapping[str, Recipe], agents: bool = False) -> Policy:
-        """The policy that this table describes; `agents`: whether there is somebody for operator `agent`."""
+    def build(self, recipes: Mapping[str, Recipe], agents: bool = False, resolves: bool = False) -> Policy:
+        """The policy that this table describes; `agents`: whether there is somebody for operator `agent`, `resolves`:
+        for merges that conflict."""
         options: Any = self
-        moves = dataclass_of(MoveConfig, options.moves, operators=self.operators.allowed(agents))
+        moves = dataclass_of(MoveConfig, options.moves, operators=self.operators.allowed(agents), resolves=resolves)
         inner: Policy
         if self.policy == "random":
             inner = RandomPolicy(moves, recipes)
@@ -86,9 +87,10 @@ class SearchSection(Section):
 if TYPE_CHECKING:
     SearchConfig = SearchSection
 else:
+    _ours = {"operators", "resolves"}
     _nsga2 = section_of(Nsga2Config, without={"moves"}, shares=SHARES, counts=COUNTS)
 
     class _WithNsga2(SearchSection):
         nsga2: _nsga2 = _nsga2()
 
-    SearchConfig = section_of(EvolveConfig, base=_WithNsga2, without={"operators"}, shares=SHARES, counts=COUNTS)
+    SearchConfig = section_of(EvolveConfig, base=_WithNsga2, without=_ours, shares=SHARES, counts=COUNTS)

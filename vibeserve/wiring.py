@@ -28,7 +28,7 @@ from vibeserve.agents.ensemble import members
 from vibeserve.agents.options import AgentOptions
 from vibeserve.casting import compared_by
 from vibeserve.config import Config
-from vibeserve.crew import advisor, flow_rules, ground_of, makers_of, require_agents
+from vibeserve.crew import advisor, flow_rules, ground_of, makers_of, require_agents, resolves_merges
 from vibeserve.display import Display
 from vibeserve.driver import Driver
 from vibeserve.hosts import executor_for, is_local, isolation, terms_for
@@ -134,8 +134,8 @@ def _drive(run_dir: Path, config: Config, display: Display, parts: Parts) -> Run
                 display.event(line)
             for line in compared_by(rules, dataclass_of(AgentOptions, config.agents)):
                 display.event(line)
-            agents = config.agents.provider is not None
-            reason = Driver(rules, records, config.search.build(recipes, agents), executor, observer).run()
+            policy = config.search.build(recipes, config.agents.provider is not None, resolves_merges(config))
+            reason = Driver(rules, records, policy, executor, observer).run()
         finally:
             executor.close()
             display.close()

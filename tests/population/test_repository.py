@@ -374,7 +374,10 @@ def test_merge_joins_edits_of_different_files(repository: Repository, seed: Comm
 
 def test_merge_names_conflicts(repository: Repository, seed: Commit) -> None:
     ours, theirs = (edited(repository, seed, n, server__py=b"print(%d)\n" % n) for n in (5, 6))
-    assert repository.merge(ours.sha, theirs.sha, message="merge", number=7) == Conflict(paths=("server.py",))
+    found = repository.merge(ours.sha, theirs.sha, message="merge", number=7)
+    assert isinstance(found, Conflict) and found.paths == ("server.py",)
+    left = repository.read_files(found.tree, "server.py")["server.py"]
+    assert "print(5)" in left and "print(6)" in left and "<<<<<<<" in left, "what git left of it, for who resolves it"
 
 
 def test_diff_shows_chosen_paths(repository: Repository, seed: Commit) -> None:

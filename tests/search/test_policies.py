@@ -118,6 +118,21 @@ def test_siblings_that_touch_different_components_are_merged() -> None:
     assert policy.propose(archive(children), [proposal], 4, np.random.default_rng(0)) is None
 
 
+def test_a_merge_that_would_conflict_is_proposed_where_somebody_resolves_it() -> None:
+    children = [
+        SEED,
+        candidate(applied(1, "c000000", "cache"), measured(30, 990), ("cache",)),
+        candidate(applied(2, "c000000", "order"), measured(11, 500), ("order",)),
+    ]
+    at_odds = {**RECIPES, "order": replace(RECIPES["order"], conflicts=RECIPES["cache"].provides)}
+    found = []
+    for resolves in (False, True):
+        moves = MoveConfig(operators=(Operator.MERGE,), resolves=resolves)
+        policy = EvolvePolicy(EvolveConfig(moves=moves), at_odds)
+        found.append(policy.propose(archive(children), (), 3, np.random.default_rng(0)))
+    assert found[0] is None and found[1] is not None and set(found[1].parents) == {"c000001", "c000002"}
+
+
 def fill(policy: Policy, ended: Archive, first: int) -> list[Proposal]:
     """What is in flight when the slots never run out."""
     flying: list[Proposal] = []

@@ -19,6 +19,8 @@ from population.errors import InfrastructureError
 from vibeserve.agents.tools.tool import LONGEST_RESULT, Arguments, ToolProblem, bounded
 from vibeserve.agents.tools.workspace import Workspace
 
+_YIELDING = ("nice", "-n", "19")
+"""Evaluations may be measuring on the same machine."""
 _LOG_BYTES = 4 * LONGEST_RESULT
 _GREP_S = 30.0
 _MOST_MATCHES = 200
@@ -80,7 +82,7 @@ class Bash:
 
     def call(self, given: BashArguments, deadline_s: float) -> str:
         limit_s = min(given.timeout_s or self._limit_s, self._limit_s, max(1.0, deadline_s - time.monotonic()))
-        code, output = self._shell.run(("/bin/bash", "-c", given.command), limit_s)
+        code, output = self._shell.run((*_YIELDING, "/bin/bash", "-c", given.command), limit_s)
         if code is None:
             raise ToolProblem(f"{output}\n[ended after {limit_s:g} s]")
         return f"{output}\n[exit code {code}]" if code else output or "[no output]"
