@@ -40,6 +40,7 @@ _STREAMS = {
     "tests/cheats/": Stream.MEASURED,
     "tests/evaluators/": Stream.MEASURED,
     "tests/target/": Stream.MEASURED,
+    "tests/vibeserve/test_tiers.py": Stream.MEASURED,
 }
 _GIVES_WAY = 19
 """The niceness of whatever is not measured."""
