@@ -246,6 +246,8 @@ def test_no_rate_is_good_enough() -> None:
     with ToyServer(Script(first_s=0.05)) as server:
         (result,) = run_loads(endpoint(server), [load], SEEDS)
     assert result.metrics["max_rate_per_s"] == 0
+    assert result.metrics["trials"] == 3, "no window of less than one request"
+    assert result.metrics["total_output_tokens"] > 0
     assert any("no rate" in text for text in result.warnings)
 
 
