@@ -29,8 +29,7 @@ class RateSearch:
         self.failed_per_s: float | None = None
 
     def next_rate(self) -> float | None:
-        """The rate to try, or None when the limit is known well enough, lies below `least_per_s`, or the trials are used
-        up."""
+        """The rate to try; None: the limit is known well enough or below `least_per_s`, or the trials are used up."""
         low, high = self.passed_per_s, self.failed_per_s
         if not self.trials_left or (low and high and high / low <= self._tolerance):
             return None
