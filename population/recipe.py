@@ -28,6 +28,9 @@ class Recipe:
     files: Mapping[str, str] = field(default_factory=dict)
     """Path in the tree → full new text."""
     edits: tuple[Edit, ...] = ()
+    expected: Mapping[str, float] = field(default_factory=dict)
+    """Objective → how many times better its author expects a tree to be with it (> 0; below 1: worse). A search begins
+    with that belief and measures; an objective that is not named is expected to stay."""
 
     def applies(self, genome: Genome) -> bool:
         """Whether the recipe can sensibly be proposed for a tree with this genome."""

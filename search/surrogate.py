@@ -4,12 +4,13 @@ A tree is the set of its recipes, knob values and free edits. In log-cost space 
 part (a recipe's gain on one parent predicts its gain on another) and an interaction part that decays with the number
 of recipes that differ (batching pays only once there is a KV cache; a diffusion kernel on sets, Kondor & Lafferty
 2002; linear plus interaction as in BOCS, Baptista & Poloczek 2018). Untried recipes keep the full prior width, which is
-the optimism that makes a Thompson sample (Thompson 1933; Bradford et al. 2018 for hypervolume) try them.
+the optimism that makes a Thompson sample (Thompson 1933; Bradford et al. 2018 for hypervolume) try them. Where a recipe
+says what it is expected to gain, that is its prior mean; what is measured corrects it on every tree that has it.
 
 How much knobs matter, and over which distance, differs from target to target and between objectives. It is chosen per
 objective by the likelihood of what was measured (type II; Rasmussen & Williams 2006, ch. 5) from a few combinations.
 
-Axis N: training members, C: proposals, M: objectives, D: genes, K: knobs, H: combinations.
+Axis N: training members, C: proposals, T: both, M: objectives, D: genes, K: knobs, H: combinations.
 """
 
 from __future__ import annotations
@@ -79,14 +80,15 @@ class _Features:
 def sample(land: Landscape, points: Sequence[Point], config: SurrogateConfig, rng: np.random.Generator) -> FloatArray:
     """Joint Thompson samples (draws, C, M) of the costs of hypothetical trees."""
     rows = _training(land, config.members)
-    features = _features([*(land.at(land.names[row]) for row in rows), *points], land.history.dials)
-    count = len(rows)
+    trees = [*(land.at(land.names[row]) for row in rows), *points]
+    features, count = _features(trees, land.history.dials), len(rows)
+    expected_TM = _expected(land, trees)
     costs_NM = np.clip(land.points.costs_NM[rows], -50, 50)
     base_M = costs_NM[0]
     width_NM = finite(land.points.high_NM[rows]) - finite(land.points.low_NM[rows])
     half_NM = np.clip(width_NM, 0.02, 2.0) / 3.92
     variance_M = np.maximum(config.least_scale, _scale(land, rows)) ** 2
-    gains_NM = costs_NM - base_M
+    gains_NM = costs_NM - base_M - expected_TM[:count]
     samples = np.empty((config.draws, len(points), costs_NM.shape[1]))
     kernels: dict[SurrogateConfig, FloatArray] = {}
     for objective, chosen in enumerate(_fitted(features.first(count), gains_NM, half_NM, variance_M, config)):
@@ -97,7 +99,7 @@ def sample(land: Landscape, points: Sequence[Point], config: SurrogateConfig, rn
         cross = kernel[:count, count:]
         weights = np.linalg.solve(noisy, cross)
         covariance = kernel[count:, count:] - cross.T @ weights
-        mean = base_M[objective] + weights.T @ gains_NM[:, objective]
+        mean = base_M[objective] + expected_TM[count:, objective] + weights.T @ gains_NM[:, objective]
         samples[:, :, objective] = _draw(mean, covariance, config.draws, rng)
     return samples
 
@@ -127,6 +129,18 @@ def _fitted(
         spread_H = np.log(np.diagonal(root_HNN, axis1=1, axis2=2)[:, :-1]).sum(axis=1)
         found.append(options[int(np.argmin(0.5 * np.square(root_HNN[:, -1, :-1]).sum(axis=1) + spread_H))])
     return found
+
+
+def _expected(land: Landscape, trees: Sequence[Point]) -> FloatArray:
+    """What the recipes of each tree say that they change of its costs (T, M)."""
+    names = [objective.name.partition("@")[0] for objective in land.archive.objectives]
+    recipes = land.descent.recipes
+    change = {
+        gene: -np.log([recipes[gene].expected.get(name, 1.0) for name in names])
+        for gene in set().union(*(tree.genes for tree in trees)) & recipes.keys()
+    }
+    nothing = np.zeros(len(names))
+    return np.array([sum((change[gene] for gene in tree.genes if gene in change), nothing) for tree in trees])
 
 
 def _training(land: Landscape, limit: int) -> npt.NDArray[np.intp]:

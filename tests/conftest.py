@@ -6,14 +6,41 @@ import importlib.util
 import os
 import shutil
 import signal
+from typing import Any
 
 import pytest
+
+from tests import streams
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_DEDUP_LOGS"] = "0"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background of a shell, as some CI runners do
     signal.signal(signal.SIGINT, signal.default_int_handler)  # or no Ctrl-C would reach what the tests start
+OWN_FOLDER = streams.settle() if "PYTEST_XDIST_WORKER" in os.environ else None
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes run the tests, unless `-n` says so."""
+    return streams.workers(config)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> streams.StreamScheduling:
+    """What may run beside what."""
+    return streams.StreamScheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)  # before its fixtures start anything
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is not measured gives way to what is."""
+    if OWN_FOLDER is not None:
+        streams.give_way(item.nodeid)
+
+
+def pytest_unconfigure() -> None:
+    """A worker leaves nothing behind."""
+    if OWN_FOLDER is not None:
+        streams.remove(OWN_FOLDER)
 
 
 def pytest_report_header() -> list[str]:
@@ -39,6 +66,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if out:
         items[:] = [item for item in items if item not in set(out)]
         config.hook.pytest_deselected(items=out)
+    if OWN_FOLDER is not None:
+        items[:] = streams.in_order(items)
 
 
 def _browser() -> bool:

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -101,7 +102,7 @@ def _recipe(folder: Path, problems: list[str]) -> Recipe | None:
     if not isinstance(head, dict):
         problems.append(f"{path}: expected a [recipe] table, got {head!r}")
         return None
-    problems += _unknown(data, {"recipe", "replace", "edit"}, str(path))
+    problems += _unknown(data, {"recipe", "expected", "replace", "edit"}, str(path))
     problems += _unknown(head, _RECIPE_KEYS, f"{path}: [recipe]")
     if head.get("version") != FORMAT_VERSION:
         problems.append(f"{path}: [recipe] 'version' must be {FORMAT_VERSION}, got {head.get('version')!r}")
@@ -113,6 +114,7 @@ def _recipe(folder: Path, problems: list[str]) -> Recipe | None:
     )
     replaces, files = _replaces(data.get("replace", []), folder, components, problems)
     edits = _edits(data.get("edit", []), path, files, problems)
+    expected = _expected(data.get("expected", {}), path, problems)
     if not files and not edits and len(problems) == before:
         problems.append(f"{path}: expected at least one [[replace]] or [[edit]], found none")
     if len(problems) > before:
@@ -128,6 +130,7 @@ def _recipe(folder: Path, problems: list[str]) -> Recipe | None:
         replaces=replaces,
         files=files,
         edits=edits,
+        expected=expected,
     )
 
 
@@ -154,6 +157,19 @@ def _capabilities(head: Mapping[str, Any], key: str, path: Path, problems: list[
         )
         return ()
     return tuple(value)
+
+
+def _expected(value: Any, path: Path, problems: list[str]) -> dict[str, float]:
+    if not isinstance(value, dict):
+        problems.append(f"{path}: [expected] must be a table such as {{output_throughput = 1.2}}, got {value!r}")
+        return {}
+    bad = {k: v for k, v in value.items() if isinstance(v, bool) or not isinstance(v, int | float) or not 0 < v < inf}
+    problems += [
+        f"{path}: [expected] '{name}' must say how many times better the objective becomes: a number above 0 "
+        f"(1: no change; 0.5: twice as bad), got {factor!r}"
+        for name, factor in bad.items()
+    ]
+    return {name: float(factor) for name, factor in value.items() if name not in bad}
 
 
 def _tables(value: Any, key: str, path: Path, problems: list[str]) -> list[dict[str, Any]]:

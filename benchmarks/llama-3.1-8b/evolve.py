@@ -89,6 +89,7 @@ def keep(run: Path, folder: Path) -> None:
     (folder / "front.json").write_text(done.stdout, encoding="utf-8")
     for path in folder.iterdir():  # where it ran is nobody's business
         path.write_text(path.read_text(encoding="utf-8").replace(f"{run.parent}/", "runs/"), encoding="utf-8")
+    (folder / "report.html").unlink(missing_ok=True)  # the same as report.md
     shutil.copytree(run / "ledger", folder / "ledger", ignore=shutil.ignore_patterns("lock"))
 
 

@@ -19,15 +19,17 @@ TRIALS = 12
 class RateSearch:
     """Ask `next_rate()`, try it, tell `record()`; until `next_rate()` is None."""
 
-    def __init__(self, start_per_s: float, *, tolerance: float = TOLERANCE, trials: int = TRIALS) -> None:
-        self._rate = start_per_s
+    def __init__(
+        self, start_per_s: float, *, least_per_s: float = 0.0, tolerance: float = TOLERANCE, trials: int = TRIALS
+    ) -> None:
+        self._rate, self._least_per_s = start_per_s, least_per_s
         self._tolerance = tolerance
         self.trials_left = trials
         self.passed_per_s: float | None = None
         self.failed_per_s: float | None = None
 
     def next_rate(self) -> float | None:
-        """The rate to try, or None when the limit is known well enough or the trials are used up."""
+        """The rate to try; None: the limit is known well enough or below `least_per_s`, or the trials are used up."""
         low, high = self.passed_per_s, self.failed_per_s
         if not self.trials_left or (low and high and high / low <= self._tolerance):
             return None
@@ -35,7 +37,9 @@ class RateSearch:
             return math.sqrt(low * high)
         if low:
             return low * 2
-        return high / 2 if high else self._rate
+        if high:
+            return high / 2 if high / 2 >= self._least_per_s else None
+        return self._rate
 
     def record(self, rate_per_s: float, passed: bool) -> None:
         """Tell how the trial went. A pass above a failure (noise) moves the failure up: the higher pass is believed."""

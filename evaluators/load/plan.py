@@ -88,7 +88,8 @@ def _once(load: Load, seeds: Seeds, endpoint: Endpoint, settle_timeout_s: float,
 
 
 def _search(load: Load, seeds: Seeds, endpoint: Endpoint, settle_timeout_s: float) -> Jobs:
-    search, trials = RateSearch(load.rate_per_s or START_PER_S), list[LoadResult]()
+    least_per_s = 1 / load.window_s if load.window_s else 0.0  # below, most windows see no request
+    search, trials = RateSearch(load.rate_per_s or START_PER_S, least_per_s=least_per_s), list[LoadResult]()
     while (rate_per_s := search.next_rate()) is not None:
         trial = replace(load, kind="open", rate_per_s=rate_per_s)
         result = yield from _once(trial, seeds, endpoint, settle_timeout_s, f"{load.name}~{len(trials)}")
@@ -98,10 +99,12 @@ def _search(load: Load, seeds: Seeds, endpoint: Endpoint, settle_timeout_s: floa
 
 
 def _best(load: Load, search: RateSearch, trials: Sequence[LoadResult]) -> LoadResult:
-    """The trial at the highest rate that passed (the lowest rate when none did), with what the search found."""
+    """The trial at the highest rate that passed, with what the search found; when none did, the lowest rate that was
+    answered at all."""
     by_rate = sorted(trials, key=lambda trial: trial.load.rate_per_s or 0.0)
     passed = [trial for trial in by_rate if sustained(trial)]
-    chosen = passed[-1] if passed else by_rate[0]
+    answered = [trial for trial in by_rate if trial.metrics["total_output_tokens"]]
+    chosen = passed[-1] if passed else (answered or by_rate)[0]
     found = {"max_rate_per_s": search.passed_per_s or 0.0, "trials": float(len(trials))}
     warnings = list(chosen.warnings)
     if search.failed_per_s is not None:

@@ -22,12 +22,13 @@ from evaluators.sandbox import PlainSandbox, Sandbox, clean_environment
 from evaluators.server import ServerCommand, ServerUnderTest
 from population.archive import NOISY
 from population.errors import InfrastructureError
-from population.evaluation import Evaluation, Rejected, Scored
+from population.evaluation import Evaluation, Rejected
 from tests.cheats.corpus import Outcome, Tree
 from tests.cheats.witness import Sibling, Witness
 from tests.cheats.workshop import make_target, make_tree
 
-_TRIALS = 3
+_TRIALS = 5
+_SILENCE = "got no verified token in its window"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,10 @@ class Trial:
 
     @property
     def disturbed(self) -> bool:
-        """Whether others used the CPUs of the evaluation: its numbers say little."""
-        return isinstance(self.evaluation, Scored) and NOISY in self.evaluation.flags
+        """Whether the machine may have made it: others used the CPUs, or stalled everything for a whole window."""
+        if isinstance(self.evaluation, Rejected):
+            return _SILENCE in self.evaluation.reason
+        return NOISY in self.evaluation.flags
 
     def problems(self, expected: Outcome) -> list[str]:
         """Where this is not the outcome that was expected; effects included."""

@@ -28,7 +28,7 @@ def head() -> Iterator[Head]:
     with head_node() as node:
         (node.root / "run.toml").write_text(
             f'[skills]\ndir = "{TOY}/skills"\n[budget]\nchildren = 60\n'
-            "[evaluation]\nprofile = false\nfinal_repeats = 0\n[cluster]\nqueue_high = 2\n"
+            "[evaluation]\nprofile = false\nrepeats = 1\nfinal_repeats = 0\n[cluster]\nqueue_high = 2\n"
         )
         yield node
 

@@ -118,7 +118,7 @@ def test_a_search_on_slurm_drains_before_the_limit_and_goes_on_when_it_is_requeu
     toy = CHECKOUT / "tests" / "toy_target"
     options = ["budget.children=4", f"skills.dir={toy / 'skills'}", "evaluation.profile=false"]
     command = ["bash", str(SBATCH), str(toy), *(flag for o in options for flag in ("-s", o))]
-    command += ["-s", "evaluation.final_repeats=0"]
+    command += ["-s", "evaluation.repeats=1", "-s", "evaluation.final_repeats=0"]
     said = tmp_path / "slurm.log"
     with said.open("w") as log, ExitStack() as ends:
 

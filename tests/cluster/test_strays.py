@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +19,7 @@ from tests.contracts.executor_contract import drain, measure
 from tests.vibeserve.recorded import RecordedEvaluator, toy_kit
 from vibeserve.cluster import connection
 from vibeserve.cluster.deaths import Deaths
+from vibeserve.cluster.errands import Reply
 from vibeserve.cluster.placement import Placement
 from vibeserve.cluster.ray_executor import RayExecutor
 from vibeserve.cluster.selectors import Demand
@@ -75,6 +78,7 @@ def test_a_node_that_joins_takes_what_waits_for_another(racks: Racks, tmp_path: 
         assert all(isinstance(done.outcome, Evaluated) for done in drain(executor, 2))
         assert begun(tmp_path) == both, "the one that ran already was left alone"
         _given_to_a_dying_worker(executor, kit)
+        _killed_by_our_recall(executor, kit)
     finally:
         executor.close()
 
@@ -96,6 +100,21 @@ def _given_to_a_dying_worker(executor: RayExecutor, kit: Kit) -> None:
     executor._deaths = Deaths()
     fault = executor._failed(flight, crash, recalled=False)
     assert isinstance(fault, Fault) and "WorkerCrashedError" in fault.reason
+
+
+def _killed_by_our_recall(executor: RayExecutor, kit: Kit) -> None:
+    """Its server was killed before its worker was, which told of it: as little its node's fault as its own."""
+    import ray
+
+    task = measure("c000004", kit)
+    flight = Flight(task.key, task, ray.put(None), time.monotonic(), {})
+    told = Future[bytes]()
+    told.set_result(pickle.dumps(Reply(outcome=Fault(reason="its server was killed"), node="a")))
+    executor._recalled.add(flight.ref)
+    assert executor._outcome(flight, told) is None
+    (done,) = drain(executor, 1)
+    assert done.key == "c000004" and isinstance(done.outcome, Evaluated), "it was not submitted again"
+    assert isinstance(executor._outcome(flight, told), Fault), "nobody recalled it this time"
 
 
 def test_a_task_is_spared_once_and_only_soon_after_another_death() -> None:

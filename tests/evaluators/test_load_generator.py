@@ -242,10 +242,12 @@ def test_the_highest_rate_of_a_server_of_known_capacity() -> None:
 
 
 def test_no_rate_is_good_enough() -> None:
-    load = Load(name="max", kind="max-rate", rate_per_s=20.0, window_s=0.2, output_tokens=(1, 1), slo=Slo(ttft_ms=1))
+    load = Load(name="max", kind="max-rate", rate_per_s=4.0, window_s=1.0, output_tokens=(1, 1), slo=Slo(ttft_ms=1))
     with ToyServer(Script(first_s=0.05)) as server:
         (result,) = run_loads(endpoint(server), [load], SEEDS)
     assert result.metrics["max_rate_per_s"] == 0
+    assert result.metrics["trials"] == 3, "no window of less than one request"
+    assert result.metrics["total_output_tokens"] > 0
     assert any("no rate" in text for text in result.warnings)
 
 

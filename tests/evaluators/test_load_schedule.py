@@ -152,3 +152,11 @@ def test_the_search_brackets_the_limit(capacity: float, start: float) -> None:
         search.record(rate, rate <= capacity)
     assert search.passed_per_s is not None
     assert search.passed_per_s <= capacity <= search.passed_per_s * 1.08
+
+
+def test_the_search_for_a_rate_ends_where_a_window_sees_no_request() -> None:
+    search, tried = RateSearch(20.0, least_per_s=5.0), list[float]()
+    while (rate_per_s := search.next_rate()) is not None:
+        tried.append(rate_per_s)
+        search.record(rate_per_s, passed=False)
+    assert tried == [20.0, 10.0, 5.0] and search.passed_per_s is None

@@ -15,6 +15,7 @@ from evaluators.inspection.inspector import RULE_IDS
 from evaluators.pipeline import LocalEvaluator
 from evaluators.probes import IN_CROWD, LEAD
 from population.evaluation import Evaluation, Rejected, Scored, Stage
+from tests.evaluators import patience
 
 Evaluate = Callable[..., Evaluation]
 
@@ -24,7 +25,7 @@ def evaluate(evaluator: LocalEvaluator, task: EvaluationTask, lease: Lease, toy:
     """Diff inspection is switched off: what it would see in these trees is not what is tested."""
     with (toy / "target.toml").open("a") as settings:
         settings.write("\n[inspection.allow]\n" + "".join(f'{rule} = "tested elsewhere"\n' for rule in RULE_IDS))
-    return lambda **changes: evaluator.evaluate(replace(task, **changes), lease, lambda _: None)
+    return lambda **changes: patience.evaluate(evaluator, replace(task, **changes), lease)
 
 
 def edit(path: Path, old: str, new: str) -> None:

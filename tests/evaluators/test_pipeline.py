@@ -18,6 +18,7 @@ from population.errors import InfrastructureError
 from population.evaluation import Evaluation, Rejected, Scored, Stage
 from population.objectives import objective_samples
 from tests.contracts.evaluator import EvaluatorContract
+from tests.evaluators import patience
 
 Evaluate = Callable[..., Evaluation]
 
@@ -30,7 +31,7 @@ class TestContract(EvaluatorContract):
 
 @pytest.fixture
 def evaluate(evaluator: LocalEvaluator, task: EvaluationTask, lease: Lease) -> Evaluate:
-    return lambda **changes: evaluator.evaluate(replace(task, **changes), lease, lambda _: None)
+    return lambda **changes: patience.evaluate(evaluator, replace(task, **changes), lease)
 
 
 def edit(path: Path, old: str, new: str) -> None:

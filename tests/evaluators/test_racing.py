@@ -13,6 +13,7 @@ from evaluators.launch import Launch
 from evaluators.pipeline import LocalEvaluator
 from evaluators.process import RunningProcess
 from population.evaluation import Scored
+from tests.evaluators import patience
 
 UNBEATABLE = ((-50.0, -50.0, -50.0),)
 """Costs that no candidate reaches: whoever is raced against them is beaten after the first repeat."""
@@ -32,7 +33,7 @@ def test_a_candidate_is_never_dropped_on_disturbed_repeats(
     evaluator: LocalEvaluator, task: EvaluationTask, lease: Lease, tmp_path: Path
 ) -> None:
     with neighbour(lease.cpus[0], tmp_path):
-        evaluation = evaluator.evaluate(replace(task, judged=False, repeats=2, bar=UNBEATABLE), lease, lambda _: None)
+        evaluation = patience.evaluate(evaluator, replace(task, judged=False, repeats=2, bar=UNBEATABLE), lease)
     assert isinstance(evaluation, Scored), evaluation
     assert "noisy" in evaluation.flags and "short" not in evaluation.flags
     assert {len(values) for values in evaluation.samples.values()} == {2}

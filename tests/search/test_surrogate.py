@@ -13,6 +13,7 @@ from population.candidate import Candidate, Operator, Proposal
 from population.evaluation import Scored
 from population.genome import Component, Genome, Knob
 from population.objectives import Direction, FloatArray, Objective, ObjectiveSet
+from population.recipe import Recipe
 from search import surrogate
 from search.baselines import Nsga2Config, Nsga2Policy, RandomPolicy
 from search.evolve import EvolveConfig, EvolvePolicy
@@ -183,6 +184,42 @@ def test_the_search_finds_the_good_corner_of_a_smooth_cube() -> None:
         distances.append(min(float(point.sum()) for point in points))
     lucky = [np.random.default_rng(seed).random((40, 4)).sum(axis=1).min() for seed in range(4)]
     assert np.mean(distances) < 0.5 * np.mean(lucky)
+
+
+def recipes(**expected: float) -> dict[str, Recipe]:
+    """Two recipes that apply to any tree once; one says what it gains."""
+    told = Recipe(name="told", summary="", components={"model": 1}, expected=expected)
+    return {"silent": replace(told, name="silent", expected={}), "told": told}
+
+
+def with_recipe(land: Landscape, name: str, cost: float) -> Archive:
+    """The landscape's archive with one more child: the seed after a recipe."""
+    proposal = Proposal(number=1, operator=Operator.RECIPE, parents=("c000000",), recipe=name)
+    scored = Scored(samples={objective: (float(np.exp(cost)),) for objective in land.archive.objectives.names})
+    seed = land.archive.candidates["c000000"]
+    child = replace(seed, proposal=proposal, commit=f"{1:040x}", tree=f"{1:040x}", evaluation=scored)
+    land.archive.add(child)
+    return land.archive
+
+
+def test_what_a_recipe_is_expected_to_gain_is_believed_until_it_is_measured() -> None:
+    seed, rng = measured_at(np.ones((1, 1)), np.zeros((1, 2))), np.random.default_rng(0)
+    descent, config = Descent(recipes(f0=8.0, f1=0.5)), SurrogateConfig(draws=4000)
+    alike = [Point(frozenset({name}), {}) for name in ("told", "silent")]
+    told, silent = sample(survey(seed.archive, descent), alike, config, rng).mean(axis=0)
+    assert told == pytest.approx([-np.log(8), np.log(2)], abs=0.3)
+    assert silent == pytest.approx([0, 0], abs=0.3)
+    archive = with_recipe(seed, "told", cost=0.5)
+    told, silent = sample(survey(archive, descent), alike, config, rng).mean(axis=0)
+    assert told == pytest.approx([0.5, 0.5], abs=0.2)
+    assert abs(silent).max() < 1
+
+
+def test_the_recipe_that_promises_most_is_tried_first() -> None:
+    seed = measured_at(np.ones((1, 1)), np.zeros((1, 2)))
+    policy = EvolvePolicy(EvolveConfig(), recipes(f0=8.0))
+    proposals = [policy.propose(seed.archive, (), 1, np.random.default_rng(n)) for n in range(20)]
+    assert [proposal.recipe for proposal in proposals if proposal] == ["told"] * 20
 
 
 def cost(points_NK: FloatArray) -> FloatArray:

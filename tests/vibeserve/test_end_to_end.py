@@ -45,7 +45,8 @@ def invoke(tmp_path: Path, *args: str, code: int = 0) -> subprocess.CompletedPro
 
 
 def toy_run(tmp_path: Path, *overrides: str) -> list[str]:
-    options = [f"skills.dir={TOY / 'skills'}", "evaluation.profile=false", *overrides]
+    # One repeat: no test here asks how sure a number is.
+    options = [f"skills.dir={TOY / 'skills'}", "evaluation.profile=false", "evaluation.repeats=1", *overrides]
     flags = [flag for option in options for flag in ("-s", option)]
     return ["run", str(TOY), "--runs-dir", str(tmp_path / "runs"), "--seed", "3", "--json", *flags]
 

@@ -14,7 +14,8 @@ SKILL = "---\nname: {name}\ndescription: Use when decoding is slow.\nmetadata:\n
 COMPONENT = '[component]\nname = "{name}"\ninterface = {interface}\nimplementation = "x"\nprovides = ["fast"]\n'
 RECIPE = (
     '[recipe]\nversion = 1\nsummary = "Faster."\ncomponents = {scheduler = 1}\nneeds = ["kv-cache"]\n'
-    'conflicts = ["slow"]\nprovides = ["fast"]\n\n[[replace]]\ncomponent = "scheduler"\n\n'
+    'conflicts = ["slow"]\nprovides = ["fast"]\n\n[expected]\noutput_throughput = 2\n\n'
+    '[[replace]]\ncomponent = "scheduler"\n\n'
     '[[edit]]\npath = "server.py"\nfind = "a = 1"\nreplace = "a = 2"\n'
 )
 
@@ -46,6 +47,7 @@ def test_loads_everything_a_recipe_declares(tmp_path: Path) -> None:
     assert recipe.components == {"scheduler": 1}
     assert (recipe.needs, recipe.conflicts, recipe.provides) == (("kv-cache",), ("slow",), ("fast",))
     assert recipe.replaces == ("scheduler",)
+    assert recipe.expected == {"output_throughput": 2.0}
     assert set(recipe.files) == {"scheduler.py", "scheduler.toml"}
     assert recipe.edits[0].path == "server.py"
     assert recipe.edits[0].replace == "a = 2"
@@ -106,6 +108,8 @@ def test_every_defect_is_named_at_once_with_file_and_key(tmp_path: Path) -> None
         (RECIPE.replace("server.py", "scheduler.py"), "is replaced by the same recipe"),
         (RECIPE.replace('component = "scheduler"', 'component = "model"'), "component 'model' is missing"),
         (RECIPE.replace('component = "scheduler"', "component = 3"), "'component' must be a component's name"),
+        (RECIPE.replace("throughput = 2", "throughput = 0"), "'output_throughput' must say how many times better"),
+        (RECIPE.replace("throughput = 2", "throughput = true"), "'output_throughput' must say how many times better"),
         (RECIPE.replace('find = "a = 1"', "find = 1"), "[[edit]] 1 'find' must be a string, got 1"),
         (RECIPE.split("[[replace]]")[0], "expected at least one [[replace]] or [[edit]]"),
     ],

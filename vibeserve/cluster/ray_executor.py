@@ -156,6 +156,9 @@ class RayExecutor:
             reply: Reply = pickle.loads(done.result())
         except ray_errors.RayError as error:
             return self._failed(flight, error, recalled)
+        if recalled and isinstance(reply.outcome, Fault) and isinstance(flight.task, MeasureTask):
+            self._begin_again(flight.task)  # Ray kills a worker's processes first: it saw them end, and said so
+            return None
         if reply.lost is not None:
             if reply.unsent:
                 self._parcels.forget(reply.lost)
@@ -173,15 +176,19 @@ class RayExecutor:
         """What Ray says instead of a result; None: it has not ended, because it did not begin."""
         unplaced = isinstance(error, ray_errors.TaskUnschedulableError)  # its nodes have left since it was submitted
         if isinstance(flight.task, MeasureTask) and (recalled or unplaced or self._died_of_another(flight, error)):
-            self._held.appendleft(flight.task)
             if unplaced:
                 self._hold_until_s = time.monotonic() + _HOLD_S
-            self._release_held()
+            self._begin_again(flight.task)
             return None
         if isinstance(error, ray_errors.RayTaskError):  # a task function catches its own; this is Ray failing inside
             return Fault(reason=f"{flight.key}: {error.cause!r}")
         said = str(error).splitlines()[:1]  # worker, node or object lost, or out of memory
         return Fault(reason=f"{flight.key}: {type(error).__name__}: {''.join(said)}")
+
+    def _begin_again(self, task: MeasureTask) -> None:
+        """As if it had not begun: before all others, and nobody is charged."""
+        self._held.appendleft(task)
+        self._release_held()
 
     def _died_of_another(self, flight: Flight, error: ray_errors.RayError) -> bool:
         if not isinstance(error, ray_errors.WorkerCrashedError):

@@ -29,8 +29,11 @@ REQUEST_TIMEOUT_S = 60.0
 CROWD = 16
 """Concurrent requests."""
 OUTPUT_TOKENS = 8
-AGREEMENT = 0.6
-"""Share of tokens before the first difference. Honest bf16 servers have 0.85 and more."""
+AGREEMENT = 0.35
+"""Share of tokens before the first difference. With one token in twenty a near-tie that falls the other way, 16 answers
+have 0.80 on average and 1 crowd in 80 less than 0.6; with one in twelve, the most that was seen of an honest server,
+0.69, 1 in 6, and 1 in 6,000 less than 0.35. Where streams are mixed up, next to nothing agrees; what is wrong more
+rarely is the audit's to find."""
 ATTEMPTS = 3
 """How often two requests with one seed may be tried: a near-tie can tell them apart once."""
 
