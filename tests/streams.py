@@ -32,6 +32,7 @@ class Stream(IntEnum):
 WORKERS = 2
 """A third would take from the measured stream what it measures with: two cores are busy enough with these."""
 _STREAMS = {
+    "tests/agents/test_on_ray.py": Stream.CLUSTER,
     "tests/cluster/": Stream.CLUSTER,
     "tests/evaluators/test_hostile.py": Stream.CLUSTER,
     "tests/vibeserve/test_doctor.py": Stream.CLUSTER,
