@@ -74,8 +74,7 @@ def test_nodes_come_drain_and_go(racks: Racks, tmp_path: Path) -> None:
 
     racks.add("b", gpus=1)
     racks.add("capped", gpus=4, power_w=500)
-    until("b to be used", lambda: placement.slots() == 2)
-    until("the capped node to be named", lambda: bool(said))
+    until("b to be used, and the capped node to be named", lambda: placement.slots() == 2 and bool(said))
     assert names(placement.usable) == ["a", "b"]
     assert "GPU power limit 500 W, not 700 W" in said[0]
     running = [begin(placement, key, tmp_path / key) for key in ("c000001", "c000002")]

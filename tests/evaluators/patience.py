@@ -7,7 +7,7 @@ from evaluators.pipeline import LocalEvaluator
 from population.errors import InfrastructureError
 from population.evaluation import Evaluation
 
-_ATTEMPTS = 5
+_ATTEMPTS = 8
 _DISTURBED = "while others used"
 
 
