@@ -52,23 +52,33 @@ class Machine:
         return pid
 
     def own(self) -> set[int]:
-        """This process, its ancestors, everything in its session, and Ray: our overhead, not a neighbour's noise.
+        """This process, its ancestors, everything in its session, and the Ray that runs it: our overhead, not a
+        neighbour's noise. Whoever was not started by a raylet has no Ray: one beside it is a neighbour.
 
         Session 0 is the kernel's, and 1 that of init: where nobody made a session (in many containers), everybody is in
         it, neighbours included.
         """
-        me = os.getpid()
-        session = os.getsid(0)
-        mine = self.tree(me) | {
-            p.pid
-            for p in self.processes.values()
-            if (p.session == session and session > 1) or p.name.startswith(_RAY_NAMES)
-        }
-        ancestor = self.processes.get(me)
-        while ancestor is not None and ancestor.pid != 1:
-            mine.add(ancestor.pid)
-            ancestor = self.processes.get(ancestor.parent)
-        return mine
+        me, session = os.getpid(), os.getsid(0)
+        above = self._above(me)
+        in_ray = any(p.name.startswith("raylet") for p in above)
+        return (
+            self.tree(me)
+            | {p.pid for p in above}
+            | {
+                p.pid
+                for p in self.processes.values()
+                if (p.session == session and session > 1) or (in_ray and p.name.startswith(_RAY_NAMES))
+            }
+        )
+
+    def _above(self, pid: int) -> list[Process]:
+        """A process and its ancestors, without init."""
+        found = list[Process]()
+        process = self.processes.get(pid)
+        while process is not None and process.pid != 1:
+            found.append(process)
+            process = self.processes.get(process.parent)
+        return found
 
     def cpu_s(self, pids: Iterable[int]) -> float:
         """CPU seconds that these processes and their collected children have used."""

@@ -19,7 +19,7 @@ class CpuWindow:
     busy_s: float
     """Everybody on these CPUs; time stolen by the hypervisor included."""
     own_s: float
-    """This process, its ancestors, its session, Ray."""
+    """This process, its ancestors, its session, the Ray that runs it."""
     server_s: float
     """The server under test and its children."""
 
@@ -51,8 +51,9 @@ class CpuMeter:
         return CpuWindow(
             elapsed_s=time.monotonic() - self._start_s,
             busy_s=busy_cpu_s(self._cpus) - self._busy_s,
-            own_s=own_s - self._own_s,
-            server_s=server_s - self._server_s,
+            # Whoever ended takes along what it had used, unless one of ours collects it.
+            own_s=max(0.0, own_s - self._own_s),
+            server_s=max(0.0, server_s - self._server_s),
         )
 
     def _used(self) -> tuple[float, float]:

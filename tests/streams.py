@@ -7,6 +7,7 @@ find each other's clusters and leftovers. Everything else follows on whichever w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -59,9 +60,15 @@ def in_order(items: Iterable[pytest.Item]) -> list[pytest.Item]:
 
 
 def give_way(nodeid: str) -> None:
-    """Lower this worker's priority, unless the test measures. It stays low: nobody but root could raise it again."""
+    """Lower this worker's priority, unless the test measures. It stays low: nobody but root could raise it again.
+
+    Where the kernel shares CPUs between sessions first (sched_autogroup), niceness counts within a session alone, and
+    the session has one of its own.
+    """
     if stream_of(nodeid) is not Stream.MEASURED and os.getpriority(os.PRIO_PROCESS, 0) < _GIVES_WAY:
         os.setpriority(os.PRIO_PROCESS, 0, _GIVES_WAY)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(_GIVES_WAY))
 
 
 class StreamScheduling(LoadScopeScheduling):

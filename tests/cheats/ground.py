@@ -27,7 +27,7 @@ from tests.cheats.corpus import Outcome, Tree
 from tests.cheats.witness import Sibling, Witness
 from tests.cheats.workshop import make_target, make_tree
 
-_TRIALS = 5
+_TRIALS = 8
 _SILENCE = "got no verified token in its window"
 
 

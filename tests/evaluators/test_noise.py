@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -49,6 +52,33 @@ def test_own_covers_this_process_and_its_parents() -> None:
     assert 1 not in own
     assert machine.cpu_s(own) > 0
     assert busy_cpu_s(()) > 0
+
+
+def test_a_ray_that_does_not_run_us_is_a_neighbour(tmp_path: Path) -> None:
+    stranger = tmp_path / "ray::stranger"
+    stranger.symlink_to(sys.executable)
+    command = (str(stranger), "-c", "print('up', flush=True); input()")
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        machine = Machine()
+        assert machine.processes[process.pid].name.startswith("ray::")
+        assert process.pid in machine.tree(os.getpid()) <= machine.own(), "what we started is ours, whatever its name"
+        machine.processes[process.pid] = replace(machine.processes[process.pid], parent=1)
+        assert process.pid not in machine.own()
+        me = machine.processes[os.getpid()]
+        machine.processes[me.parent] = replace(machine.processes[me.parent], name="raylet")
+        assert process.pid in machine.own(), "the Ray that runs us"
+        process.communicate(b"\n")
+
+
+def test_what_ends_takes_nothing_back() -> None:
+    """The CPU time of a process of ours that somebody else collects is gone; that is no negative overhead."""
+    assert CpuWindow(elapsed_s=1.0, busy_s=0.5, own_s=0.0, server_s=0.0).foreign_share == 0.5
+    meter = CpuMeter((), 0)
+    meter._own_s += 100.0
+    window = meter.read()
+    assert window.own_s == 0.0
+    assert window.foreign_share <= (os.cpu_count() or 1) + 0.5
 
 
 def test_foreign_share_is_never_negative() -> None:

@@ -19,8 +19,9 @@ from population.errors import InfrastructureError
 from vibeserve.agents.tools.tool import LONGEST_RESULT, Arguments, ToolProblem, bounded
 from vibeserve.agents.tools.workspace import Workspace
 
-_YIELDING = ("nice", "-n", "19")
-"""Evaluations may be measuring on the same machine."""
+_YIELDING = ("sh", "-c", '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec nice -n 19 "$@"', "sh")
+"""Evaluations may be measuring on the same machine. A sandbox is a session of its own, and where the kernel shares CPUs
+between sessions first (sched_autogroup), niceness alone would yield to nobody outside it."""
 _LOG_BYTES = 4 * LONGEST_RESULT
 _GREP_S = 30.0
 _MOST_MATCHES = 200
