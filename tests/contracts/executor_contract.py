@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from population.candidate import Operator, Proposal
-from population.evaluation import Rejected, Scored
+from population.evaluation import Scored, Stage
 from population.genome import KnobValue
 from tests.vibeserve.recorded import RecordedEvaluator, toy_kit
-from vibeserve.executor import Completion, Delta, Evaluated, Executor, Fault, MeasureTask, Mutated, MutateTask
+from vibeserve.executor import Completion, Delta, Evaluated, Executor, Failed, Fault, MeasureTask, Mutated, MutateTask
 from vibeserve.workshop import Kit
 
 Make = Callable[[Kit], Executor]
@@ -114,7 +114,9 @@ class ExecutorContract:
         executor.submit(child(1, kit, recipe="no-such-recipe"))
         executor.submit(measure("r000001", kit))
         done = {c.key: c.outcome for c in drain(executor, 2)}
-        assert isinstance(done["c000001"], Rejected)
+        unmade = done["c000001"]
+        assert isinstance(unmade, Failed)
+        assert unmade.rejected.stage is Stage.MUTATE
         assert isinstance(done["r000001"], Evaluated)
 
     def test_a_bug_of_ours_is_a_fault_and_not_retried(self, make: Make, tmp_path: Path) -> None:
