@@ -39,6 +39,7 @@ _STREAMS = {
     "tests/vibeserve/test_doctor.py": Stream.CLUSTER,
     "tests/vibeserve/test_end_to_end.py": Stream.CLUSTER,
     "tests/vibeserve/test_executors.py": Stream.CLUSTER,
+    "tests/agents/test_tools.py": Stream.MEASURED,
     "tests/cheats/": Stream.MEASURED,
     "tests/evaluators/": Stream.MEASURED,
     "tests/target/": Stream.MEASURED,
