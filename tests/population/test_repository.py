@@ -376,7 +376,7 @@ def test_merge_names_conflicts(repository: Repository, seed: Commit) -> None:
     ours, theirs = (edited(repository, seed, n, server__py=b"print(%d)\n" % n) for n in (5, 6))
     found = repository.merge(ours.sha, theirs.sha, message="merge", number=7)
     assert isinstance(found, Conflict) and found.paths == ("server.py",)
-    show = ["git", "-C", str(repository.path), "show", f"{found.tree}:server.py"]
+    show = ["git", "-C", str(repository._path), "show", f"{found.tree}:server.py"]
     left = subprocess.run(show, capture_output=True, text=True, check=True).stdout
     assert "print(5)" in left and "print(6)" in left and "<<<<<<<" in left, "what git left of it, for who resolves it"
 
